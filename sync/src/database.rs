@@ -390,6 +390,7 @@ mod tests {
                     Ok::<_, DatabaseError>(t.batch_execute("SELECT pg_sleep(5)")?)
                 });
                 assert_eq!(slow.unwrap_err().class(), Class::Retry);
+                transaction(client, &limits, |_| Ok::<_, DatabaseError>(()))?;
                 Ok(client.query_one("SHOW statement_timeout", &[])?.get::<_, String>(0))
             });
         assert_eq!(outcome.unwrap(), "0");

@@ -132,8 +132,9 @@ impl Target {
         text: Option<&str>,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, TargetError> {
-        let text = text.map(str::to_owned).or_else(|| variable("DATABASE_URL")).unwrap_or_default();
-        let settings = Settings::gather(&text, variable)?;
+        let given = text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = given.or_else(|| variable("DATABASE_URL")).unwrap_or_default();
+        let settings = Settings::gather(text.trim(), variable)?;
         if ["host", "hostaddr", "dbname"].iter().all(|option| settings.get(option).is_none()) {
             return Err(TargetError::Missing);
         }
@@ -342,8 +343,11 @@ mod tests {
         let target = Target::parse(Some("postgres://h/d"), &variable).unwrap();
         assert_eq!(target.redacted(), "eu@h:7/d");
         assert_eq!(target.endpoints[0].config.get_password(), Some(b"ep".as_slice()));
-        assert_eq!(Target::parse(None, &variable).unwrap().redacted(), "eu@e:7/eu");
+        assert_eq!(Target::parse(Some(""), &variable).unwrap().redacted(), "eu@e:7/eu");
         assert!(matches!(parse(""), Err(TargetError::Missing)));
+        let variable =
+            |name: &str| (name == "DATABASE_URL").then(|| "postgres://u@h/d\n".to_owned());
+        assert_eq!(Target::parse(None, &variable).unwrap().redacted(), "u@h:5432/d");
     }
 
     #[test]
