@@ -1,1 +1,36 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod basin;
+pub mod checkpoint;
+mod disk;
+mod emergency;
+mod entry;
+mod error;
+mod float;
+mod ids;
+pub mod journal;
+mod persister;
+mod session;
+mod status;
+mod store;
+mod telemetry;
+mod timestamp;
+pub mod value;
+
+pub use basin::{BASIN_DIMENSIONS, BasinCoords};
+pub use checkpoint::array::Array;
+pub use checkpoint::{Checkpoint, NewCheckpoint};
+pub use entry::line::{LINE_BYTES_MAX, LineError};
+pub use entry::{
+    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, EndedPart, Entry,
+    Outcome, Record, SessionEnded, SessionStarted,
+};
+pub use error::{Error, Result};
+pub use ids::{CheckpointId, EventId, ID_BYTES_MAX, InvalidId, SegmentId, SessionId, StoreId};
+pub use persister::PERSIST_INTERVAL;
+pub use session::Session;
+pub use status::{LiveWriter, RefusedFile, Status};
+pub use store::Store;
+pub use telemetry::{FLOAT_FIELDS, Telemetry};
+pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use value::Value;

@@ -1,0 +1,221 @@
+//! The only place that persists, renames, locks or asks for free space.
+//!
+//! **Persist** means: survives a power cut. A new file survives one only after both its bytes and
+//! its folder's entry were persisted, hence the pairs below. Files are created with mode 0600 and
+//! folders with 0700: a store belongs to the user who trains.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use fs2::FileExt;
+
+use crate::error::{Error, Result};
+
+/// Creates a folder and its parents, and persists each new one.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_folder(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(Error::io("create folder", path)(error)),
+        Ok(()) => persist_folder_of(path),
+    }
+}
+
+/// Creates a file that must not exist yet, for appending. Not persisted.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Persists a file's bytes and length.
+pub(crate) fn persist(file: &File, path: &Path) -> Result<()> {
+    file.sync_data().map_err(Error::io("persist", path))
+}
+
+/// Persists the entry of a file or folder in the folder that holds it.
+pub(crate) fn persist_folder_of(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io("persist folder", folder))
+}
+
+/// Cuts a file to `bytes` and persists the cut.
+pub(crate) fn truncate(path: &Path, bytes: u64) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
+    file.set_len(bytes).map_err(Error::io("truncate", path))?;
+    persist(&file, path)
+}
+
+/// Removes a file and persists that it is gone. A file that is gone already is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => persist_folder_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", path)(error)),
+    }
+}
+
+/// A file under a temporary name beside its final one; dropped, it leaves nothing.
+///
+/// Order on disk: bytes under the temporary name, persisted; then the final name; then the
+/// folder. A crash before the last step leaves the whole file or none, and perhaps a
+/// `.tidelog-*` leftover that nothing reads.
+pub(crate) struct NewFile {
+    writer: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins the file that will be `path`.
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let temporary = tempfile::Builder::new()
+            .prefix(".tidelog-")
+            .tempfile_in(folder)
+            .map_err(Error::io("create a temporary file for", path))?;
+        Ok(Self { writer: BufWriter::with_capacity(1 << 20, temporary), path: path.to_owned() })
+    }
+
+    /// Where the bytes go; it can seek.
+    pub(crate) fn writer(&mut self) -> &mut BufWriter<tempfile::NamedTempFile> {
+        &mut self.writer
+    }
+
+    /// Persists the file under its final name. If a file of that name is there already, it
+    /// stays as it is and `self` comes back, to be finished under another name.
+    pub(crate) fn finish(self) -> Result<Option<Self>> {
+        Ok(self.finish_as_file()?.err())
+    }
+
+    fn finish_as_file(mut self) -> Result<std::result::Result<File, Self>> {
+        self.writer.flush().map_err(Error::io("write", &self.path))?;
+        persist(self.writer.get_ref().as_file(), &self.path)?;
+        let path = self.path;
+        let (temporary, _empty) = self.writer.into_parts();
+        match temporary.persist_noclobber(&path) {
+            Ok(file) => persist_folder_of(&path).map(|()| Ok(file)),
+            Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(Err(Self { writer: BufWriter::new(refused.file), path }))
+            }
+            Err(refused) => Err(Error::io("rename", &path)(refused.error)),
+        }
+    }
+
+    /// Gives the file another final name in the same folder.
+    pub(crate) fn rename(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+}
+
+/// Writes a whole small file that must not exist yet; `false` if it does.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let mut file = NewFile::begin(path)?;
+    file.writer().write_all(bytes).map_err(Error::io("write", path))?;
+    Ok(file.finish()?.is_none())
+}
+
+/// A file under an exclusive lock; holding this is holding the lock.
+///
+/// The lock is the operating system's (`flock`) and ends with the process, however it ends.
+#[derive(Debug)]
+pub(crate) struct LockedFile {
+    file: File,
+}
+
+impl LockedFile {
+    /// Creates a file of this content under its lock: nobody sees it unlocked.
+    pub(crate) fn create(path: &Path, content: &[u8]) -> Result<Self> {
+        let mut new = NewFile::begin(path)?;
+        FileExt::try_lock_exclusive(new.writer.get_ref().as_file())
+            .map_err(Error::io("lock", path))?;
+        new.writer.write_all(content).map_err(Error::io("write", path))?;
+        match new.finish_as_file()? {
+            Ok(file) => Ok(Self { file }),
+            Err(_) => Err(Error::io("create", path)(io::ErrorKind::AlreadyExists.into())),
+        }
+    }
+
+    /// Takes the lock, or `None` if somebody else holds it.
+    pub(crate) fn try_lock(file: File, path: &Path) -> Result<Option<Self>> {
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                Ok(None)
+            }
+            Err(error) => Err(Error::io("lock", path)(error)),
+        }
+    }
+
+    /// Whether the locked file still has this name. Between opening and locking a file its
+    /// former owner may have removed it.
+    pub(crate) fn is_still_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), fs::symlink_metadata(path)) {
+            #[cfg(unix)]
+            (Ok(mine), Ok(there)) => {
+                use std::os::unix::fs::MetadataExt;
+                mine.dev() == there.dev() && mine.ino() == there.ino()
+            }
+            #[cfg(not(unix))]
+            (Ok(_), Ok(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Bytes that an unprivileged user can still write on the disk of `path`.
+pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
+    fs2::available_space(path).map_err(Error::io("ask for the free space of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_never_replaces_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert!(write_new(&path, b"first").unwrap());
+        assert!(!write_new(&path, b"second").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = LockedFile::try_lock(create_new(&path).unwrap(), &path).unwrap();
+        assert!(first.is_some());
+        let again = File::open(&path).unwrap();
+        assert!(LockedFile::try_lock(again, &path).unwrap().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_folders_belong_to_their_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        create_folder(&inner).unwrap();
+        write_new(&inner.join("f"), b"").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&inner), mode(&inner.join("f"))), (0o700, 0o600));
+    }
+}

@@ -1,0 +1,53 @@
+//! The standalone copy of an emergency event: one JSON file that a person finds and opens.
+
+use std::path::Path;
+
+use crate::disk;
+use crate::entry::{Emergency, Entry};
+use crate::error::{Error, Result};
+use crate::ids::EventId;
+use crate::timestamp::Timestamp;
+
+impl Emergency {
+    /// An event with nothing but its reason and severity; the other fields are public.
+    pub fn new(event_id: EventId, reason: &str, severity: &str) -> Self {
+        Self {
+            event_id,
+            session_id: None,
+            step: None,
+            reason: reason.to_owned(),
+            severity: severity.to_owned(),
+            metric: None,
+            value: None,
+            threshold: None,
+            telemetry: None,
+            metadata: None,
+        }
+    }
+}
+
+impl EventId {
+    /// A new id: the time in microseconds and a random part.
+    pub fn generate() -> Self {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let random = random.get(..8).unwrap_or_default();
+        Self::unchecked(format!("emergency_{}_{random}", Timestamp::now().as_micros()))
+    }
+}
+
+/// Writes `logs/emergency/emergency_<event id>.json` and persists it. A file of an earlier event
+/// of the same id stays, and this one gets `place` in its name.
+pub(crate) fn write_copy(root: &Path, id: &EventId, entry: &Entry, place: &str) -> Result<()> {
+    let folder = root.join("logs").join("emergency");
+    disk::create_folder(&folder)?;
+    let name = id.in_file_name();
+    let stem = if name.starts_with("emergency_") { name } else { format!("emergency_{name}") };
+    let path = folder.join(format!("{stem}.json"));
+    let mut bytes = serde_json::to_vec_pretty(entry)
+        .map_err(|error| Error::io("write", &path)(std::io::Error::other(error)))?;
+    bytes.push(b'\n');
+    if !disk::write_new(&path, &bytes)? {
+        disk::write_new(&folder.join(format!("{stem}.{place}.json")), &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The error of the library: one variant per situation that a caller can tell apart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::npz::NpzError;
+use crate::ids::{CheckpointId, InvalidId, SessionId};
+
+/// What a call of this library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed. The text names the file and, where there is one, the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an action on a file or folder.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "open", "write".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// An id that could not name a file of the store safely.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// A value that a call does not take.
+    #[error("{what} {reason}")]
+    InvalidValue {
+        /// The argument's name.
+        what: &'static str,
+        /// What is wrong with it, and the limit.
+        reason: String,
+    },
+    /// The folder holds no store.
+    #[error(
+        "{} is not a tidelog store: it has no store.json; name another folder with --store or \
+         TIDELOG_STORE, or create one by recording into it",
+        path.display()
+    )]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder was written by a newer tidelog.
+    #[error(
+        "{} has format version {found}, this tidelog reads up to {supported}; install a newer one",
+        path.display()
+    )]
+    FormatVersion {
+        /// `store.json`, or the segment.
+        path: PathBuf,
+        /// The version in the file.
+        found: u64,
+        /// The newest version that this library knows.
+        supported: u64,
+    },
+    /// A file of the store does not hold what it should. Nothing is changed by finding it.
+    #[error("{} line {line} (byte {byte}): {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Line number, the first is 0.
+        line: u64,
+        /// Offset of the line's first byte.
+        byte: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One entry is longer than a line may be; nothing was written.
+    #[error(
+        "the entry has {bytes} bytes, a line holds at most {limit}; store large data in a checkpoint"
+    )]
+    LineTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A segment holds as many lines as its replica can number.
+    #[error("{} is full: {limit} lines; end the session and start it again", path.display())]
+    SegmentFull {
+        /// The segment.
+        path: PathBuf,
+        /// The limit.
+        limit: u32,
+    },
+    /// An earlier write failed half-way and could not be undone.
+    #[error("{} is closed after a failed write; start the session again to go on in a new segment", path.display())]
+    SegmentPoisoned {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The session is not in the store.
+    #[error("no session {id} in {}; `tidelog sessions` lists them", store.display())]
+    SessionUnknown {
+        /// The id asked for.
+        id: SessionId,
+        /// The store's folder.
+        store: PathBuf,
+    },
+    /// The session was ended; this writer adds nothing to it any more.
+    #[error("session {id} has ended; start it again to add to it")]
+    SessionEnded {
+        /// The id.
+        id: SessionId,
+    },
+    /// The checkpoint is not in the store.
+    #[error("no checkpoint {id} in {}; `tidelog checkpoints` lists them", store.display())]
+    CheckpointUnknown {
+        /// The id asked for.
+        id: CheckpointId,
+        /// The store's folder.
+        store: PathBuf,
+    },
+    /// A checkpoint of this id is there already; nothing was written.
+    #[error("checkpoint {id} exists; give another id, or none to have one made")]
+    CheckpointExists {
+        /// The id.
+        id: CheckpointId,
+    },
+    /// The store holds no checkpoint that could be the best one.
+    #[error("no checkpoint in {}", store.display())]
+    NoCheckpoint {
+        /// The store's folder.
+        store: PathBuf,
+    },
+    /// A checkpoint file is not what its journal entry says.
+    #[error("checkpoint file {}: {reason}; `tidelog verify` checks the others", path.display())]
+    CheckpointDamaged {
+        /// The NPZ file.
+        path: PathBuf,
+        /// Size or hash expected and found.
+        reason: String,
+    },
+    /// A checkpoint could not be written or read as NPZ.
+    #[error("checkpoint file {}: {source}", path.display())]
+    Npz {
+        /// The NPZ file.
+        path: PathBuf,
+        /// What is wrong inside it.
+        source: NpzError,
+    },
+    /// SQLite failed. The index is derived: deleting it loses nothing.
+    #[error("index {}: {source}; `tidelog rebuild` makes it anew from the files", path.display())]
+    Index {
+        /// `index.sqlite`.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// A query that is not a single reading statement, or that SQLite does not understand.
+    #[error("{0}")]
+    Query(String),
+    /// The store was opened for reading only.
+    #[error("{} is open for reading only", path.display())]
+    ReadOnly {
+        /// The store's folder.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// An I/O error with the action and path that the operating system leaves out.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+}

@@ -1,0 +1,68 @@
+//! A run of lines of one segment, bounded, with the cursors before and after it.
+
+use std::ops::Range;
+
+use super::cursor::Cursor;
+use crate::entry::Entry;
+use crate::entry::line::LineError;
+
+/// How much one batch may hold; at least one line always fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Lines.
+    pub lines_max: usize,
+    /// Bytes of all lines together.
+    pub bytes_max: usize,
+}
+
+/// Lines of one segment, in order and without a gap. Never empty.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) from: Cursor,
+    pub(super) to: Cursor,
+    pub(super) lines: Vec<Line>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One line of a batch.
+#[derive(Debug)]
+pub struct Line {
+    /// Line number in the segment; the header is line 0 and is never in a batch.
+    pub number: u32,
+    /// Offset of its first byte in the file.
+    pub offset: u64,
+    /// What it holds.
+    pub content: Content,
+    pub(super) range: Range<usize>,
+}
+
+/// What a line holds.
+#[derive(Debug)]
+pub enum Content {
+    /// A valid entry.
+    Entry(Entry),
+    /// Damage. Its neighbours are not affected.
+    Invalid(LineError),
+}
+
+impl Batch {
+    /// Where the batch begins.
+    pub fn from(&self) -> &Cursor {
+        &self.from
+    }
+
+    /// Where it ends: the cursor to keep once the batch was applied.
+    pub fn to(&self) -> &Cursor {
+        &self.to
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// A line's bytes without its newline. Of a line that is too long, the first ones.
+    pub fn raw(&self, line: &Line) -> &[u8] {
+        self.bytes.get(line.range.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,104 @@
+//! What did a dead writer leave? Runs at open, under the dead writer's lock.
+//!
+//! Cuts the torn tail of its segment and nothing else. The segment gets no new line: that its
+//! session was aborted is written elsewhere, by the caller, who then drops the marker.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use super::marker::{self, HeldMarker, Marker, Seen};
+use crate::disk;
+use crate::entry::line::LINE_BYTES_MAX;
+use crate::entry::{Body, line};
+use crate::error::{Error, Result};
+use crate::timestamp::Timestamp;
+
+const BLOCK_BYTES: u64 = 64 << 10;
+
+/// A segment whose writer is gone, its tail whole again.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) marker: Marker,
+    pub(crate) held: HeldMarker,
+    /// The last thing known of the writer.
+    pub(crate) last_seen: Timestamp,
+    /// The writer had ended its session before it went.
+    pub(crate) ended: bool,
+    /// Bytes of the torn tail that was cut.
+    pub(crate) torn_bytes: u64,
+}
+
+/// Recovers every segment of a dead writer; segments of live writers are not touched.
+pub(crate) fn recover(root: &Path) -> Result<Vec<Recovered>> {
+    let mut recovered = Vec::new();
+    for seen in marker::look(root)? {
+        if let Seen::Dead(dead) = seen {
+            let (marker, held) = *dead;
+            match segment_path(root, &marker) {
+                Some(path) if path.exists() => {
+                    recovered.push(recover_segment(&path, marker, held)?);
+                }
+                // the writer died before it made the file
+                _ => held.remove()?,
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// The marker's file, unless it names something outside the store.
+fn segment_path(root: &Path, marker: &Marker) -> Option<PathBuf> {
+    let relative = Path::new(&marker.file);
+    let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    let path = root.join(relative);
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    (inside && !is_link).then_some(path)
+}
+
+fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Recovered> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let length = file.metadata().map_err(Error::io("inspect", path))?.len();
+    let end = newline_before(&mut file, length).map_err(Error::io("read", path))?.unwrap_or(0);
+    if end < length {
+        disk::truncate(path, end)?;
+    }
+    let last = last_line(&mut file, end).map_err(Error::io("read", path))?;
+    let entry = line::read(&last).ok();
+    Ok(Recovered {
+        last_seen: entry.as_ref().map_or(marker.created_at, |entry| entry.timestamp),
+        ended: entry.is_some_and(|entry| matches!(entry.body, Body::SessionEnded(_))),
+        torn_bytes: length - end,
+        marker,
+        held,
+    })
+}
+
+/// Offset behind the last newline that lies before `end`.
+fn newline_before(file: &mut File, end: u64) -> std::io::Result<Option<u64>> {
+    let mut block_end = end;
+    while block_end > 0 {
+        let block_start = block_end.saturating_sub(BLOCK_BYTES);
+        let mut block = Vec::new();
+        file.seek(SeekFrom::Start(block_start))?;
+        file.take(block_end - block_start).read_to_end(&mut block)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(Some(block_start + at as u64 + 1));
+        }
+        block_end = block_start;
+    }
+    Ok(None)
+}
+
+/// The line that ends at `end`, without its newline; empty if it is longer than a line may be.
+fn last_line(file: &mut File, end: u64) -> std::io::Result<Vec<u8>> {
+    let Some(newline) = end.checked_sub(1) else { return Ok(Vec::new()) };
+    let start = newline_before(file, newline)?.unwrap_or(0);
+    if newline - start > LINE_BYTES_MAX as u64 {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(newline - start).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

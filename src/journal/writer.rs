@@ -1,0 +1,181 @@
+//! Appends entries to one segment.
+//!
+//! On disk, in this order: the marker in `active/`; the segment with its header and first entry,
+//! persisted; then one `write` per entry; at the end the last entry persisted and the marker
+//! gone. A crash at any place leaves a marker without a segment (removed at the next open), or a
+//! segment whose last line may be torn (cut at the next open).
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use super::marker::HeldMarker;
+use super::segment::{self, Header};
+use crate::disk;
+use crate::entry::Entry;
+use crate::entry::line::{self, LINE_BYTES_MAX};
+use crate::error::{Error, Result};
+
+/// Line numbers fit PostgreSQL's `integer`.
+const SEGMENT_LINES_MAX: u32 = i32::MAX as u32;
+
+/// The one writer of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    file: Arc<File>,
+    path: PathBuf,
+    header: Header,
+    marker: HeldMarker,
+    next_line: u32,
+    bytes: u64,
+    buffer: Vec<u8>,
+    state: Arc<State>,
+}
+
+/// What the writer and the thread that persists tell each other.
+#[derive(Debug, Default)]
+struct State {
+    /// Something was appended since the last persist.
+    unpersisted: AtomicBool,
+    /// A write or a persist failed and nobody knows what is on disk: nothing is appended any more.
+    poisoned: AtomicBool,
+}
+
+/// What is needed to persist a segment from another thread.
+#[derive(Debug, Clone)]
+pub(crate) struct PersistHandle {
+    file: Arc<File>,
+    path: PathBuf,
+    state: Arc<State>,
+}
+
+impl PersistHandle {
+    /// Persists what was appended before the call; nothing to do costs nothing.
+    ///
+    /// A failure closes the segment: after a failed persist the system may have dropped the bytes,
+    /// and a second try would say that all is well.
+    pub(crate) fn persist(&self) -> Result<()> {
+        if !self.state.unpersisted.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        disk::persist(&self.file, &self.path)
+            .inspect_err(|_| self.state.poisoned.store(true, Ordering::Release))
+    }
+}
+
+impl SegmentWriter {
+    /// Begins a segment with its header and its first entry; both are persisted on return.
+    pub(crate) fn create(root: &Path, header: Header, first: Option<&Entry>) -> Result<Self> {
+        let folder = match header.session {
+            Some(_) => segment::telemetry_folder(root),
+            None => segment::store_folder(root),
+        };
+        disk::create_folder(&folder)?;
+        let [plain, with_id] = header.file_names();
+        let path = match folder.join(plain) {
+            taken if taken.exists() => folder.join(with_id),
+            free => free,
+        };
+        let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let marker = HeldMarker::create(root, &header, relative)?;
+        let file = match disk::create_new(&path) {
+            Ok(file) => file,
+            Err(error) => {
+                marker.remove()?;
+                return Err(Error::io("create", &path)(error));
+            }
+        };
+        let mut writer = Self {
+            file: Arc::new(file),
+            path,
+            header,
+            marker,
+            next_line: 0,
+            bytes: 0,
+            buffer: Vec::with_capacity(4096),
+            state: Arc::default(),
+        };
+        writer.append_lines(|header, buffer| {
+            line::write(header, buffer)?;
+            first.map_or(Ok(()), |entry| line::write(entry, buffer))
+        })?;
+        writer.next_line = 1 + u32::from(first.is_some());
+        writer.persist()?;
+        disk::persist_folder_of(&writer.path)?;
+        Ok(writer)
+    }
+
+    /// The segment's line 0.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Hands one entry to the operating system, whole or not at all; its line number.
+    ///
+    /// On return the entry survives the death of this process, not yet a power cut.
+    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<u32> {
+        if self.next_line >= SEGMENT_LINES_MAX {
+            return Err(Error::SegmentFull { path: self.path.clone(), limit: SEGMENT_LINES_MAX });
+        }
+        self.append_lines(|_, buffer| line::write(entry, buffer))?;
+        let number = self.next_line;
+        self.next_line += 1;
+        Ok(number)
+    }
+
+    fn append_lines(
+        &mut self,
+        write: impl FnOnce(&Header, &mut Vec<u8>) -> Result<(), serde_json::Error>,
+    ) -> Result<()> {
+        if self.state.poisoned.load(Ordering::Acquire) {
+            return Err(Error::SegmentPoisoned { path: self.path.clone() });
+        }
+        self.buffer.clear();
+        write(&self.header, &mut self.buffer).map_err(|error| Error::InvalidValue {
+            what: "entry",
+            reason: format!("cannot be written as JSON: {error}"),
+        })?;
+        if self.buffer.len() > LINE_BYTES_MAX {
+            let bytes = std::mem::take(&mut self.buffer).len();
+            return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
+        }
+        if let Err(error) = (&*self.file).write_all(&self.buffer) {
+            self.take_back_partial_line();
+            return Err(Error::io("write", &self.path)(error));
+        }
+        self.bytes += self.buffer.len() as u64;
+        self.state.unpersisted.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// A failed write may have left the beginning of a line; the next one must not follow it.
+    fn take_back_partial_line(&self) {
+        if self.file.set_len(self.bytes).is_err() {
+            self.state.poisoned.store(true, Ordering::Release);
+        }
+    }
+
+    /// Persists everything appended so far.
+    pub(crate) fn persist(&self) -> Result<()> {
+        self.persist_handle().persist()
+    }
+
+    /// For the thread that persists in the background.
+    pub(crate) fn persist_handle(&self) -> PersistHandle {
+        PersistHandle {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// Persists and lets the segment go; nothing is ever appended to it again.
+    pub(crate) fn seal(self) -> Result<()> {
+        self.persist()?;
+        self.marker.remove()
+    }
+}

@@ -1,0 +1,212 @@
+//! One folder that holds everything: opening it, and what belongs to no session.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+use crate::entry::{Action, Body, CheckpointAction, EndedPart, Entry, Outcome, SessionEnded};
+use crate::error::{Error, Result};
+use crate::ids::{CheckpointId, SessionId, StoreId};
+use crate::journal::recovery::{self, Recovered};
+use crate::journal::writer::SegmentWriter;
+use crate::journal::{FORMAT_VERSION, Header};
+use crate::persister::Persister;
+use crate::status::{self, Status};
+use crate::timestamp::Timestamp;
+use crate::value::Value;
+
+/// A store: one folder with a journal, checkpoints and an index.
+///
+/// Any number of processes may open the same store at once; they do not wait for each other.
+/// Cheap to clone: clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    id: StoreId,
+    /// None: open for reading only.
+    persister: Option<Persister>,
+    /// The store's own segment, begun at its first entry.
+    journal: Mutex<Option<SegmentWriter>>,
+}
+
+/// `store.json`, which makes a folder a store.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoreFile {
+    #[serde(rename = "tidelog")]
+    format_version: u32,
+    store: StoreId,
+    created_at: Timestamp,
+}
+
+impl Store {
+    /// Opens the store in this folder for writing, and creates it if there is none.
+    ///
+    /// Segments whose writer died are sealed on the way: a torn last line is cut, and their
+    /// sessions are marked as aborted. Segments of live writers are not touched.
+    ///
+    /// # Errors
+    /// The folder cannot be created or written, or a newer tidelog wrote it.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        disk::create_folder(root)?;
+        let path = root.join("store.json");
+        if !path.exists() {
+            create_store_file(&path)?;
+        }
+        let persister = Persister::start().map_err(Error::io("start a thread for", root))?;
+        let store = Self::with(root, Some(persister))?;
+        for dead in recovery::recover(root)? {
+            store.seal_dead(dead)?;
+        }
+        Ok(store)
+    }
+
+    /// Opens an existing store for reading: no file of the journal is created or changed. The
+    /// index may be brought up to date.
+    ///
+    /// # Errors
+    /// The folder holds no store, or a newer tidelog wrote it.
+    pub fn open_read_only(root: impl AsRef<Path>) -> Result<Self> {
+        Self::with(root.as_ref(), None)
+    }
+
+    fn with(root: &Path, persister: Option<Persister>) -> Result<Self> {
+        let id = read_store_file(root)?.store;
+        let journal = Mutex::new(None);
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), id, persister, journal }) })
+    }
+
+    /// The store's id, born with it.
+    pub fn id(&self) -> StoreId {
+        self.inner.id
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Counts, sizes, and who is writing.
+    ///
+    /// # Errors
+    /// A folder of the store cannot be listed.
+    pub fn status(&self) -> Result<Status> {
+        status::status(self.root(), self.id())
+    }
+
+    /// Journals what happened to a checkpoint; persisted on return.
+    pub(crate) fn note_checkpoint(
+        &self,
+        id: &CheckpointId,
+        action: Action,
+        details: Option<Value>,
+    ) -> Result<()> {
+        let checkpoint_id = id.clone();
+        self.append(Body::Checkpoint(CheckpointAction { checkpoint_id, action, details }))
+    }
+
+    /// Appends to the store's own segment and persists.
+    fn append(&self, body: Body) -> Result<()> {
+        self.append_at(Timestamp::now(), body)
+    }
+
+    fn append_at(&self, timestamp: Timestamp, body: Body) -> Result<()> {
+        self.persister()?;
+        let entry = Entry { timestamp, body };
+        let mut journal = lock(&self.inner.journal);
+        match journal.as_mut() {
+            Some(writer) => {
+                writer.append(&entry)?;
+                writer.persist()
+            }
+            None => {
+                let header = Header::new(self.id(), None);
+                *journal = Some(SegmentWriter::create(self.root(), header, Some(&entry))?);
+                Ok(())
+            }
+        }
+    }
+
+    /// The persister, which only a store open for writing has.
+    pub(crate) fn persister(&self) -> Result<&Persister> {
+        self.inner.persister.as_ref().ok_or_else(|| Error::ReadOnly { path: self.root().into() })
+    }
+
+    /// Writes down that a dead writer's session was aborted, then drops its marker. A crash in
+    /// between writes it twice with the same time, which followers fold into one.
+    fn seal_dead(&self, dead: Recovered) -> Result<()> {
+        if let (Some(session), false) = (&dead.marker.session, dead.ended) {
+            self.append_at(dead.last_seen, aborted(&dead, session))?;
+        }
+        dead.held.remove()
+    }
+}
+
+impl Drop for Inner {
+    /// Seals the store's own segment. Its entries are persisted already.
+    fn drop(&mut self) {
+        if let Some(writer) = lock(&self.journal).take() {
+            writer.seal().ok(); // the next open seals what could not be sealed here
+        }
+    }
+}
+
+fn aborted(dead: &Recovered, session: &SessionId) -> Body {
+    let torn = match dead.torn_bytes {
+        0 => String::new(),
+        bytes => format!(", {bytes} bytes of an unfinished line were cut"),
+    };
+    Body::SessionEnded(SessionEnded {
+        outcome: Outcome::Aborted,
+        reason: Some(format!("process {} went away{torn}", dead.marker.writer.pid)),
+        of: Some(EndedPart { segment: dead.marker.segment, session_id: session.clone() }),
+    })
+}
+
+/// A thread that panicked under a lock leaves data that is still whole: every change is one step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Two processes may create the same store at once: one file wins, both read it afterwards.
+fn create_store_file(path: &Path) -> Result<()> {
+    let file = StoreFile {
+        format_version: FORMAT_VERSION,
+        store: StoreId::random(),
+        created_at: Timestamp::now(),
+    };
+    let mut bytes = serde_json::to_vec_pretty(&file)
+        .map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
+    bytes.push(b'\n');
+    disk::write_new(path, &bytes).map(|_| ())
+}
+
+fn read_store_file(root: &Path) -> Result<StoreFile> {
+    let path = root.join("store.json");
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NotAStore { path: root.to_owned() });
+        }
+        bytes => bytes.map_err(Error::io("read", &path))?,
+    };
+    let file: StoreFile = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
+        path: path.clone(),
+        line: 0,
+        byte: 0,
+        reason: format!("is not a store.json: {error}"),
+    })?;
+    if file.format_version > FORMAT_VERSION {
+        let (found, supported) = (file.format_version.into(), FORMAT_VERSION.into());
+        return Err(Error::FormatVersion { path, found, supported });
+    }
+    Ok(file)
+}
