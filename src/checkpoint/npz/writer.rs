@@ -1,0 +1,124 @@
+//! Writes a checkpoint.
+
+use std::io::{Seek, Write};
+
+use serde::Serialize;
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::names::Names;
+use super::reader::MEMBERS_MAX;
+use super::{BASIN_DIMS, BASIN_MEMBER, NpzError, TREE_MEMBER, TREE_VERSION};
+use crate::checkpoint::array::{Array, Dtype};
+use crate::checkpoint::npy;
+use crate::value::{ArrayPlace, ArrayRef, Value};
+
+/// Where the elements of a stored member begin: at a multiple of this many bytes.
+const ALIGNMENT: u16 = 64;
+
+/// Bytes handed to the archive at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Whether members are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are: weights hardly shrink, and compressing them is some thirty times slower.
+    #[default]
+    Stored,
+    /// By deflate.
+    Deflated,
+}
+
+/// The tree as it is stored.
+#[derive(Serialize)]
+struct Tree<'a> {
+    tidelog: u32,
+    state: &'a Value,
+}
+
+/// Writes a state and, where there are any, the basin's coordinates; returns the file.
+///
+/// Persists nothing: that is the caller's. After an error the file may look like a complete
+/// archive and is not, so write to a temporary name.
+///
+/// # Errors
+/// - The state is nested too deeply, has a key that Python would not take, or holds more arrays
+///   than an archive may have members.
+/// - It holds a reference to an array instead of the array.
+/// - The disk failed.
+pub fn write<W: Write + Seek>(
+    file: W,
+    state: &Value,
+    basin_coords: Option<&[f64; BASIN_DIMS]>,
+    compression: Compression,
+) -> Result<W, NpzError> {
+    let mut names = Names::default();
+    let mut arrays: Vec<(String, &Array)> = Vec::new();
+    let tree = state.map_arrays::<NpzError>(&mut |path, value| match value {
+        Value::Array(array) => {
+            let member = names.member(path);
+            arrays.push((member.clone(), array));
+            Ok(ArrayRef::new(array, ArrayPlace::Member(member)))
+        }
+        Value::ArrayRef(absent) => Err(NpzError::Reference { shape: absent.shape.clone() }),
+        other => Ok(other.clone()),
+    })?;
+    let members = (arrays.len() as u64).saturating_add(2);
+    if members > MEMBERS_MAX {
+        return Err(NpzError::Members { members, limit: MEMBERS_MAX });
+    }
+    let json = serde_json::to_vec(&Tree { tidelog: TREE_VERSION, state: &tree })?;
+    let mut archive = Archive { zip: ZipWriter::new(file), options: options(compression) };
+    archive.add(TREE_MEMBER, Dtype::Uint8, &[json.len()], &json)?;
+    if let Some(coords) = basin_coords {
+        let bytes: Vec<u8> = coords.iter().flat_map(|coord| coord.to_le_bytes()).collect();
+        archive.add(BASIN_MEMBER, Dtype::Float64, &[BASIN_DIMS], &bytes)?;
+    }
+    for (member, array) in arrays {
+        archive.add(&member, array.dtype(), array.shape(), array.bytes())?;
+    }
+    archive.zip.finish().map_err(from_zip)
+}
+
+fn options(compression: Compression) -> SimpleFileOptions {
+    // Large: members beyond 4 GiB fail without it, and whole sizes are not known to the archive.
+    let options = SimpleFileOptions::default().large_file(true);
+    match compression {
+        Compression::Stored => {
+            options.compression_method(CompressionMethod::Stored).with_alignment(ALIGNMENT)
+        }
+        Compression::Deflated => options.compression_method(CompressionMethod::Deflated),
+    }
+}
+
+struct Archive<W: Write + Seek> {
+    zip: ZipWriter<W>,
+    options: SimpleFileOptions,
+}
+
+impl<W: Write + Seek> Archive<W> {
+    fn add(
+        &mut self,
+        member: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Result<(), NpzError> {
+        let header = npy::header(dtype, shape)
+            .map_err(|source| NpzError::Member { member: member.to_owned(), source })?;
+        self.zip.start_file(member, self.options).map_err(from_zip)?;
+        self.zip.write_all(&header)?;
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            self.zip.write_all(chunk)?;
+        }
+        Ok(())
+    }
+}
+
+fn from_zip(source: ZipError) -> NpzError {
+    match source {
+        ZipError::Io(source) => NpzError::Io(source),
+        other => NpzError::Archive { reason: other.to_string() },
+    }
+}
