@@ -5,6 +5,8 @@
 
 #![expect(unreachable_pub, reason = "a test binary has no users")]
 
+mod fold;
 mod recording;
+mod schema;
 mod support;
 mod tidy;

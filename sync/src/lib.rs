@@ -4,3 +4,4 @@ pub mod backoff;
 pub mod connect;
 pub mod database;
 pub mod sqlstate;
+pub mod schema;

@@ -1,5 +1,7 @@
 //! What several test modules need.
 
+pub mod postgres;
+
 use std::path::{Path, PathBuf};
 
 use tidelog::journal::{self, BatchLimits, Content, Cursor, SegmentReader};
