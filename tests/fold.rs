@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
+use postgres::{Client, Transaction};
 
 use crate::support::postgres::TestDatabase;
 
@@ -16,8 +16,32 @@ const OTHER_RANK: &str = "('00000000-0000-0000-0000-000000000003', 's', 2,
 
 const FOLD: &str = "SELECT fold_sessions(ARRAY['s'])";
 
-fn insert_part(client: &mut impl postgres::GenericClient, part: &str) {
-    client.batch_execute(&format!("INSERT INTO session_parts VALUES {part}")).unwrap();
+fn insert(part: &str) -> String {
+    format!("INSERT INTO session_parts VALUES {part}")
+}
+
+fn fold_part(client: &mut Client, part: &str) {
+    change_and_fold(client, &insert(part)).commit().unwrap();
+}
+
+fn change_and_fold<'a>(client: &'a mut Client, change: &str) -> Transaction<'a> {
+    let mut transaction = client.transaction().unwrap();
+    transaction.batch_execute(change).unwrap();
+    transaction.batch_execute(FOLD).unwrap();
+    transaction
+}
+
+/// Two agents, of which the second begins and waits before the first commits.
+fn fold_at_once(database: &TestDatabase, first: &str, second: &str) {
+    let mut client = database.client();
+    let first = change_and_fold(&mut client, first);
+    thread::scope(|scope| {
+        let second =
+            scope.spawn(|| change_and_fold(&mut database.client(), second).commit().unwrap());
+        wait_until_one_waits_for_a_lock(&mut database.client());
+        first.commit().unwrap();
+        second.join().unwrap();
+    });
 }
 
 /// The folded row and the transaction that wrote it.
@@ -36,8 +60,7 @@ fn parts_fold_into_the_same_session_in_any_order() {
         let database = TestDatabase::create();
         let mut client = database.client();
         for part in parts {
-            insert_part(&mut client, part);
-            client.batch_execute(FOLD).unwrap();
+            fold_part(&mut client, part);
         }
         assert_eq!(session(&mut client).0, r#"09:00 12:00 completed 2 {"run": 1}"#);
     }
@@ -48,9 +71,8 @@ fn session_is_active_while_any_part_is() {
     let database = TestDatabase::create();
     let mut client = database.client();
     for part in [FIRST, RESUMED, OTHER_RANK] {
-        insert_part(&mut client, part);
+        fold_part(&mut client, part);
     }
-    client.batch_execute(FOLD).unwrap();
     assert_eq!(session(&mut client).0, r#"09:00 active 2 {"run": 1}"#);
 }
 
@@ -58,8 +80,7 @@ fn session_is_active_while_any_part_is() {
 fn folding_again_writes_nothing() {
     let database = TestDatabase::create();
     let mut client = database.client();
-    insert_part(&mut client, FIRST);
-    client.batch_execute(FOLD).unwrap();
+    fold_part(&mut client, FIRST);
     let before = session(&mut client);
     client.batch_execute(FOLD).unwrap();
     assert_eq!(session(&mut client), before);
@@ -76,26 +97,21 @@ fn session_without_parts_is_created_active() {
 #[test]
 fn agent_that_waited_for_another_folds_the_parts_of_both() {
     let database = TestDatabase::create();
-    let mut client = database.client();
-    let mut first = database.client();
-    let mut transaction = first.transaction().unwrap();
-    insert_part(&mut transaction, FIRST);
-    transaction.batch_execute(FOLD).unwrap();
+    fold_at_once(&database, &insert(FIRST), &insert(RESUMED));
+    assert_eq!(session(&mut database.client()).0, r#"09:00 12:00 completed 2 {"run": 1}"#);
+}
 
-    thread::scope(|scope| {
-        let second = scope.spawn(|| {
-            let mut second = database.client();
-            let mut transaction = second.transaction().unwrap();
-            insert_part(&mut transaction, RESUMED);
-            transaction.batch_execute(FOLD).unwrap();
-            transaction.commit().unwrap();
-        });
-        wait_until_one_waits_for_a_lock(&mut client);
-        transaction.commit().unwrap();
-        second.join().unwrap();
-    });
-
-    assert_eq!(session(&mut client).0, r#"09:00 12:00 completed 2 {"run": 1}"#);
+/// The first agent's part leaves the session's row as it was, so only the lock makes the second,
+/// which ends the other part, wait for it.
+#[test]
+fn session_stays_active_when_one_rank_joins_while_another_ends() {
+    let database = TestDatabase::create();
+    fold_part(&mut database.client(), OTHER_RANK);
+    let joins = insert(&OTHER_RANK.replace("0003'", "0004'"));
+    let ends = "UPDATE session_parts SET ended_at = '2026-01-05 13:00Z', status = 'completed'
+                WHERE segment_id = '00000000-0000-0000-0000-000000000003'";
+    fold_at_once(&database, &joins, ends);
+    assert_eq!(session(&mut database.client()).0, "11:00 active 2");
 }
 
 #[test]

@@ -54,12 +54,10 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // A server that is gone has dropped it already, and a panic here would hide the test's own.
-        if let Err(error) =
-            Client::connect(&server_url(), NoTls).and_then(|mut c| c.batch_execute(&sql))
-        {
-            eprintln!("cannot drop {}: {error}", self.name);
-        }
+        // A server that is gone has no database to drop, and a panic here would hide the test's own.
+        Client::connect(&server_url(), NoTls)
+            .and_then(|mut server| server.batch_execute(&sql))
+            .ok();
     }
 }
 
