@@ -3,9 +3,11 @@
 //! `scripts/test` starts what these tests need: a PostgreSQL with pgvector and a Python with
 //! numpy. A test that misses its server fails and says so; none is skipped.
 
-#![expect(unreachable_pub, reason = "a test binary has no users")]
+#![cfg(test)]
 
 mod fold;
+mod index_schema;
+mod migrate;
 mod recording;
 mod schema;
 mod support;

@@ -42,8 +42,14 @@ fn lines_with(path: &Path, words: &[&str]) -> Vec<String> {
 #[test]
 fn only_disk_persists_renames_locks_and_asks_for_space() {
     let words = [
-        ".sync_all(", ".sync_data(", "fs::rename", ".persist_noclobber(", "try_lock_exclusive",
-        "available_space", ".allocate(", ".set_permissions(",
+        ".sync_all(",
+        ".sync_data(",
+        "fs::rename",
+        ".persist_noclobber(",
+        "try_lock_exclusive",
+        "available_space",
+        ".allocate(",
+        ".set_permissions(",
     ];
     let disk = root().join("src/disk.rs");
     let files = rust_files("src").into_iter().filter(|path| *path != disk);

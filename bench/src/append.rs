@@ -43,11 +43,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ratios.push(per_second(own) / per_second(reference));
     }
     calls.sort();
-    let percentile = |share: f64| calls.get((calls.len() as f64 * share) as usize).copied();
+    let percentile = |percent| calls.get(calls.len() * percent / 100).copied().unwrap_or_default();
     println!("append, records/s:            {:.0}", spread(ours));
     println!("write(2) of same lines, /s:   {:.0}", spread(theirs));
     println!("ratio:                        {:.2}", spread(ratios));
-    println!("one call p50, p99:            {:?}, {:?}", percentile(0.5), percentile(0.99));
+    println!("one call p50, p99:            {:?}, {:?}", percentile(50), percentile(99));
     Ok(())
 }
 

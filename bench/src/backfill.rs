@@ -114,7 +114,15 @@ fn agent(url: &str, store: &Path, command: &str) -> Result<Duration, Box<dyn std
 }
 
 fn psql(url: &str, command: &str) -> Result<Duration, Box<dyn std::error::Error>> {
-    timed(Command::new("psql").args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", url, "-c", command]))
+    timed(Command::new("psql").args([
+        "--no-psqlrc",
+        "--quiet",
+        "-v",
+        "ON_ERROR_STOP=1",
+        url,
+        "-c",
+        command,
+    ]))
 }
 
 fn timed(command: &mut Command) -> Result<Duration, Box<dyn std::error::Error>> {

@@ -45,10 +45,18 @@ const COMMANDS: &[(&str, &[&str])] = &[
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let small = peaks(arguments, arguments.small)?;
     let large = peaks(arguments, arguments.large)?;
-    println!("peak memory in MiB: {} records, {} records, growth", arguments.small, arguments.large);
+    println!(
+        "peak memory in MiB: {} records, {} records, growth",
+        arguments.small, arguments.large
+    );
     for ((command, small), large) in COMMANDS.iter().zip(small).zip(large) {
         let line = format!("{} {}", command.0, command.1.join(" "));
-        println!("{line:60} {:8.1} {:8.1} {:+8.1}", mib(small), mib(large), mib(large) - mib(small));
+        println!(
+            "{line:60} {:8.1} {:8.1} {:+8.1}",
+            mib(small),
+            mib(large),
+            mib(large) - mib(small)
+        );
     }
     Ok(())
 }

@@ -3,5 +3,5 @@
 pub mod backoff;
 pub mod connect;
 pub mod database;
-pub mod sqlstate;
 pub mod schema;
+pub mod sqlstate;

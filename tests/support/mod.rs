@@ -1,6 +1,7 @@
 //! What several test modules need.
 
-pub mod postgres;
+pub(crate) mod postgres;
+pub mod specification;
 
 use std::path::{Path, PathBuf};
 
@@ -8,38 +9,38 @@ use tidelog::journal::{self, BatchLimits, Content, Cursor, SegmentReader};
 use tidelog::{Entry, SessionId, Store, Telemetry};
 
 /// A store in a folder of its own, gone with the value.
-pub struct TestStore {
+pub(crate) struct TestStore {
     folder: tempfile::TempDir,
     store: Option<Store>,
 }
 
 impl TestStore {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Some(Store::open(folder.path().join("store")).unwrap());
         Self { folder, store }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 
     /// Closes the store and opens it as the next process would.
-    pub fn reopen(&mut self) -> &Store {
+    pub(crate) fn reopen(&mut self) -> &Store {
         self.store = None;
         self.store.insert(Store::open(self.root()).unwrap())
     }
 }
 
-pub fn session_id(id: &str) -> SessionId {
+pub(crate) fn session_id(id: &str) -> SessionId {
     SessionId::new(id).unwrap()
 }
 
-pub fn telemetry(phi: f64) -> Telemetry {
+pub(crate) fn telemetry(phi: f64) -> Telemetry {
     Telemetry {
         phi: Some(phi),
         kappa_eff: Some(64.2),
@@ -49,7 +50,7 @@ pub fn telemetry(phi: f64) -> Telemetry {
 }
 
 /// Every valid entry of a store, segment by segment, and the number of invalid lines.
-pub fn entries(root: &Path) -> (Vec<Entry>, usize) {
+pub(crate) fn entries(root: &Path) -> (Vec<Entry>, usize) {
     let limits = BatchLimits { lines_max: 1000, bytes_max: 1 << 20 };
     let (mut entries, mut invalid) = (Vec::new(), 0);
     for segment in journal::discover(root).unwrap().segments {
