@@ -1,13 +1,13 @@
 //! What may a user put into free-form fields? Anything that Python's plain types and numpy hold.
 //!
-//! Metadata, unknown telemetry fields, event details and a model's state tree are [`Value`]s. This
+//! Metadata, unknown telemetry fields, event details and a model's state tree are `Value`s. This
 //! module is the one place that knows their JSON form. Plain JSON stands where it says everything;
 //! an object with one key says the rest:
 //!
 //! | value | form |
 //! | --- | --- |
 //! | NaN, infinities, -0.0, 1e16 and beyond | `{"$float":"NaN"}` |
-//! | integers outside 64 bits | `{"$int":"18446744073709551616"}` |
+//! | integers outside signed 64 bits | `{"$int":"18446744073709551616"}` |
 //! | text holding U+0000 | `{"$text":"<base64 of UTF-8>"}` |
 //! | complex numbers | `{"$complex":[1.0,-2.0]}` |
 //! | tuples | `{"$tuple":[1,2]}` |
@@ -167,10 +167,16 @@ impl Value {
         self.map_arrays(&mut |_, value| match value {
             Self::Array(array) if array.elements() > SUMMARY_ELEMENTS_MAX => {
                 let place = ArrayPlace::Sha256(Sha256::digest(array.bytes()).into());
-                Ok(ArrayRef::new(array, place))
+                Ok(Self::reference(array, place))
             }
             other => Ok(other.clone()),
         })
+    }
+
+    /// Makes a reference to an array that is kept at `place`.
+    pub(crate) fn reference(array: &Array, place: ArrayPlace) -> Self {
+        let (dtype, shape) = (array.dtype(), array.shape().to_vec());
+        Self::ArrayRef(Box::new(ArrayRef { dtype, shape, place }))
     }
 
     /// Rebuilds the tree with every array and reference replaced by what `replace` makes of it.
@@ -212,12 +218,11 @@ impl Value {
     }
 
     /// Returns the nesting of what this value holds, when `outside` is that of the value itself.
-    pub(crate) fn nesting_inside(&self, outside: usize) -> Result<usize, ValueError> {
+    fn nesting_inside(&self, outside: usize) -> Result<usize, ValueError> {
         let brackets = match self {
             Self::List(_) => 1,
             Self::Tuple(_) => 2,
-            Self::Dict(pairs) if has_plain_keys(pairs) => 1,
-            Self::Dict(_) => 3,
+            Self::Dict(pairs) => dict_brackets(pairs),
             _ => 0,
         };
         deeper(outside, brackets)
@@ -249,13 +254,6 @@ impl Value {
             Self::Tuple(items) => items.iter().find_map(Self::unhashable),
             _ => None,
         }
-    }
-}
-
-impl ArrayRef {
-    pub(crate) fn new(array: &Array, place: ArrayPlace) -> Value {
-        let (dtype, shape) = (array.dtype(), array.shape().to_vec());
-        Value::ArrayRef(Box::new(Self { dtype, shape, place }))
     }
 }
 
@@ -319,7 +317,13 @@ fn has_plain_keys(pairs: &[(Value, Value)]) -> bool {
     pairs.iter().all(|(key, _)| matches!(key, Value::Text(key) if is_plain(key)))
 }
 
-fn deeper(outside: usize, brackets: usize) -> Result<usize, ValueError> {
+/// Returns the nesting that a dict of these keys adds to its values.
+pub(crate) fn dict_brackets(pairs: &[(Value, Value)]) -> usize {
+    if has_plain_keys(pairs) { 1 } else { 3 }
+}
+
+/// Adds to a nesting, up to the limit.
+pub(crate) fn deeper(outside: usize, brackets: usize) -> Result<usize, ValueError> {
     let inside = outside.saturating_add(brackets);
     if inside > NESTING_MAX { Err(ValueError::Nesting) } else { Ok(inside) }
 }

@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod checkpoint_numpy;
 mod fold;
 mod index_schema;
 mod migrate;

@@ -3,59 +3,18 @@
 //! The bytes are always little-endian and in C order (the last axis varies fastest), whatever
 //! order they were read in, so that equal arrays have equal bytes and one SHA-256.
 
+mod dtype;
+mod element;
+
 use ndarray::{ArrayBase, ArrayD, ArrayView, Data, Dimension, IxDyn, ShapeBuilder};
 use ndarray_npy::npy::header::Layout;
-use num_complex::Complex;
 use thiserror::Error;
+
+pub use self::dtype::{ByteOrder, Dtype};
+pub use self::element::Element;
 
 /// Most axes of an array; numpy's own limit.
 pub const DIMS_MAX: usize = 64;
-
-/// Element type of an [`Array`]; numpy's numeric types and bool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// One byte, 0 or 1.
-    Bool,
-    /// Signed, 8 bits.
-    Int8,
-    /// Signed, 16 bits.
-    Int16,
-    /// Signed, 32 bits.
-    Int32,
-    /// Signed, 64 bits.
-    Int64,
-    /// Unsigned, 8 bits.
-    Uint8,
-    /// Unsigned, 16 bits.
-    Uint16,
-    /// Unsigned, 32 bits.
-    Uint32,
-    /// Unsigned, 64 bits.
-    Uint64,
-    /// IEEE 754 half precision; kept, but no Rust type reads it.
-    Float16,
-    /// IEEE 754 single precision.
-    Float32,
-    /// IEEE 754 double precision.
-    Float64,
-    /// The C compiler's `long double` in 16 bytes; kept, but no Rust type reads it.
-    LongDouble,
-    /// Two [`Dtype::Float32`]: real, imaginary.
-    Complex64,
-    /// Two [`Dtype::Float64`]: real, imaginary.
-    Complex128,
-    /// Two [`Dtype::LongDouble`]: real, imaginary; kept, but no Rust type reads it.
-    ComplexLongDouble,
-}
-
-/// Order of the bytes within one element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByteOrder {
-    /// Least significant byte first.
-    Little,
-    /// Most significant byte first.
-    Big,
-}
 
 /// An array of numbers or booleans.
 ///
@@ -120,108 +79,6 @@ pub enum ArrayError {
         /// Axes of the array.
         dims: usize,
     },
-}
-
-impl Dtype {
-    const ALL: [Self; 16] = [
-        Self::Bool,
-        Self::Int8,
-        Self::Int16,
-        Self::Int32,
-        Self::Int64,
-        Self::Uint8,
-        Self::Uint16,
-        Self::Uint32,
-        Self::Uint64,
-        Self::Float16,
-        Self::Float32,
-        Self::Float64,
-        Self::LongDouble,
-        Self::Complex64,
-        Self::Complex128,
-        Self::ComplexLongDouble,
-    ];
-
-    /// Parses numpy's spelling, such as `<f4`, `>i8` or `|b1`.
-    ///
-    /// # Errors
-    /// [`ArrayError::Dtype`] for every other type: text, dates, objects, structures.
-    pub fn parse_descr(descr: &str) -> Result<(Self, ByteOrder), ArrayError> {
-        let (order, code) = match descr.strip_prefix('>') {
-            Some(code) => (ByteOrder::Big, code),
-            None => (ByteOrder::Little, descr.strip_prefix(['<', '|']).unwrap_or(descr)),
-        };
-        match Self::ALL.into_iter().find(|dtype| dtype.code() == code) {
-            Some(dtype) => Ok((dtype, order)),
-            None => Err(ArrayError::Dtype { descr: descr.chars().take(64).collect() }),
-        }
-    }
-
-    /// Returns numpy's spelling of the little-endian type, such as `<f4` or `|b1`.
-    pub fn descr(self) -> String {
-        let order = if self.item_bytes() == 1 { '|' } else { '<' };
-        format!("{order}{}", self.code())
-    }
-
-    /// Returns the size of one element in bytes.
-    pub fn item_bytes(self) -> usize {
-        match self {
-            Self::Bool | Self::Int8 | Self::Uint8 => 1,
-            Self::Int16 | Self::Uint16 | Self::Float16 => 2,
-            Self::Int32 | Self::Uint32 | Self::Float32 => 4,
-            Self::Int64 | Self::Uint64 | Self::Float64 | Self::Complex64 => 8,
-            Self::LongDouble | Self::Complex128 => 16,
-            Self::ComplexLongDouble => 32,
-        }
-    }
-
-    /// Returns the bytes that an array of this type and shape has.
-    ///
-    /// # Errors
-    /// [`ArrayError::Dims`] and [`ArrayError::Overflow`]; an empty array whose other axes would
-    /// overflow is refused too, as numpy does.
-    pub fn array_bytes(self, shape: &[usize]) -> Result<usize, ArrayError> {
-        if shape.len() > DIMS_MAX {
-            return Err(ArrayError::Dims { dims: shape.len() });
-        }
-        let full = (shape.iter().filter(|&&length| length != 0))
-            .try_fold(self.item_bytes(), |bytes, &length| bytes.checked_mul(length))
-            .filter(|&bytes| isize::try_from(bytes).is_ok());
-        match full {
-            None => Err(ArrayError::Overflow { dtype: self.descr(), shape: shape.to_vec() }),
-            Some(_) if shape.contains(&0) => Ok(0),
-            Some(bytes) => Ok(bytes),
-        }
-    }
-
-    fn code(self) -> &'static str {
-        match self {
-            Self::Bool => "b1",
-            Self::Int8 => "i1",
-            Self::Int16 => "i2",
-            Self::Int32 => "i4",
-            Self::Int64 => "i8",
-            Self::Uint8 => "u1",
-            Self::Uint16 => "u2",
-            Self::Uint32 => "u4",
-            Self::Uint64 => "u8",
-            Self::Float16 => "f2",
-            Self::Float32 => "f4",
-            Self::Float64 => "f8",
-            Self::LongDouble => "f16",
-            Self::Complex64 => "c8",
-            Self::Complex128 => "c16",
-            Self::ComplexLongDouble => "c32",
-        }
-    }
-
-    /// Bytes that change places together when the byte order changes.
-    fn swap_bytes(self) -> usize {
-        match self {
-            Self::Complex64 | Self::Complex128 | Self::ComplexLongDouble => self.item_bytes() / 2,
-            _ => self.item_bytes(),
-        }
-    }
 }
 
 impl Array {
@@ -345,87 +202,10 @@ fn row_major_strides(shape: &[usize], item_bytes: usize) -> Vec<usize> {
     strides
 }
 
-/// A Rust type that an [`Array`] converts from and to.
-pub trait Element: Copy + sealed::Sealed {
-    /// The array's type.
-    const DTYPE: Dtype;
-
-    /// Writes `count` elements as little-endian bytes.
-    fn encode(elements: impl Iterator<Item = Self>, count: usize) -> Vec<u8>;
-
-    /// Reads little-endian bytes; a part of an element at the end is left out.
-    fn decode(bytes: &[u8]) -> Vec<Self>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! number_element {
-    ($($number:ty => $dtype:ident),*) => {$(
-        impl sealed::Sealed for $number {}
-
-        impl Element for $number {
-            const DTYPE: Dtype = Dtype::$dtype;
-
-            fn encode(elements: impl Iterator<Item = Self>, count: usize) -> Vec<u8> {
-                let mut bytes = Vec::with_capacity(count.saturating_mul(size_of::<Self>()));
-                elements.for_each(|element| bytes.extend_from_slice(&element.to_le_bytes()));
-                bytes
-            }
-
-            fn decode(bytes: &[u8]) -> Vec<Self> {
-                let (elements, _) = bytes.as_chunks::<{ size_of::<$number>() }>();
-                elements.iter().map(|element| Self::from_le_bytes(*element)).collect()
-            }
-        }
-    )*};
-}
-
-number_element!(i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64);
-number_element!(u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64);
-number_element!(f32 => Float32, f64 => Float64);
-
-macro_rules! complex_element {
-    ($($part:ty => $dtype:ident),*) => {$(
-        impl sealed::Sealed for Complex<$part> {}
-
-        impl Element for Complex<$part> {
-            const DTYPE: Dtype = Dtype::$dtype;
-
-            fn encode(elements: impl Iterator<Item = Self>, count: usize) -> Vec<u8> {
-                let parts = elements.flat_map(|element| [element.re, element.im]);
-                <$part>::encode(parts, count.saturating_mul(2))
-            }
-
-            fn decode(bytes: &[u8]) -> Vec<Self> {
-                let parts = <$part>::decode(bytes);
-                let (pairs, _) = parts.as_chunks::<2>();
-                pairs.iter().map(|&[re, im]| Self { re, im }).collect()
-            }
-        }
-    )*};
-}
-
-complex_element!(f32 => Complex64, f64 => Complex128);
-
-impl sealed::Sealed for bool {}
-
-impl Element for bool {
-    const DTYPE: Dtype = Dtype::Bool;
-
-    fn encode(elements: impl Iterator<Item = Self>, _count: usize) -> Vec<u8> {
-        elements.map(u8::from).collect()
-    }
-
-    fn decode(bytes: &[u8]) -> Vec<Self> {
-        bytes.iter().map(|&byte| byte != 0).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, arr0, array};
+    use num_complex::Complex;
 
     use super::*;
 

@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::array::{Array, Dtype};
-    use crate::value::{ArrayPlace, ArrayRef, Value};
+    use crate::value::{ArrayPlace, Value};
 
     fn state() -> Value {
         let weights = Array::from_ndarray(&array![[1.0_f32, f32::NAN], [-0.0, 4.0]]);
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_reference_is_not_written_as_if_it_were_the_array() {
         let array = Array::from_ndarray(&Array2::<u8>::zeros((9, 9)));
-        let reference = ArrayRef::new(&array, ArrayPlace::Sha256([0; 32]));
+        let reference = Value::reference(&array, ArrayPlace::Sha256([0; 32]));
         let refused = write(Cursor::new(Vec::new()), &reference, None, Compression::Stored);
         let text = refused.map(|_| ()).unwrap_err().to_string();
         assert!(text.contains("load the array first"), "{text}");

@@ -12,7 +12,7 @@ use super::reader::MEMBERS_MAX;
 use super::{BASIN_DIMS, BASIN_MEMBER, NpzError, TREE_MEMBER, TREE_VERSION};
 use crate::checkpoint::array::{Array, Dtype};
 use crate::checkpoint::npy;
-use crate::value::{ArrayPlace, ArrayRef, Value};
+use crate::value::{ArrayPlace, Value};
 
 /// Where the elements of a stored member begin: at a multiple of this many bytes.
 const ALIGNMENT: u16 = 64;
@@ -59,7 +59,7 @@ pub fn write<W: Write + Seek>(
         Value::Array(array) => {
             let member = names.member(path);
             arrays.push((member.clone(), array));
-            Ok(ArrayRef::new(array, ArrayPlace::Member(member)))
+            Ok(Value::reference(array, ArrayPlace::Member(member)))
         }
         Value::ArrayRef(absent) => Err(NpzError::Reference { shape: absent.shape.clone() }),
         other => Ok(other.clone()),

@@ -1,0 +1,3 @@
+//! How do older files come in?
+
+pub mod pickle;
