@@ -1,7 +1,7 @@
 //! What several test modules need.
 
 pub(crate) mod postgres;
-pub mod specification;
+pub(crate) mod specification;
 
 use std::path::{Path, PathBuf};
 
