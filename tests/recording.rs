@@ -63,6 +63,24 @@ fn ranks_that_write_one_session_at_once_share_its_attempt() {
 }
 
 #[test]
+fn many_writers_start_one_session_at_once() {
+    let store = TestStore::new();
+    std::thread::scope(|scope| {
+        for step in 0..8 {
+            let store = Store::open(store.root()).unwrap();
+            scope.spawn(move || {
+                let session = store.start_session(session_id("run-7")).unwrap();
+                session.record_telemetry(step, &telemetry(0.5)).unwrap();
+                session.end(Outcome::Completed).unwrap();
+            });
+        }
+    });
+    let mut found = steps(&store.root());
+    found.sort();
+    assert_eq!(found, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_dropped_session_is_aborted() {
     let store = TestStore::new();
     drop(started(&store, "run-7"));

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use super::discover::read_header;
 use super::marker::{self, HeldMarker, Marker, Seen};
 use crate::disk;
 use crate::entry::line::LINE_BYTES_MAX;
@@ -35,12 +36,9 @@ pub(crate) fn recover(root: &Path) -> Result<Vec<Recovered>> {
     for seen in marker::look(root)? {
         if let Seen::Dead(dead) = seen {
             let (marker, held) = *dead;
-            match segment_path(root, &marker) {
-                Some(path) if path.exists() => {
-                    recovered.push(recover_segment(&path, marker, held)?);
-                }
-                // the writer died before it made the file
-                _ => held.remove()?,
+            match segment_path(root, &marker).filter(|path| is_segment(path, &marker)) {
+                Some(path) => recovered.push(recover_segment(&path, marker, held)?),
+                None => held.remove()?,
             }
         }
     }
@@ -56,10 +54,16 @@ fn segment_path(root: &Path, marker: &Marker) -> Option<PathBuf> {
     (inside && !is_link).then_some(path)
 }
 
+/// Whether the file is the marker's segment. The writer may have died before it made the file, and
+/// another one may have taken the name since.
+fn is_segment(path: &Path, marker: &Marker) -> bool {
+    matches!(read_header(path), Ok(Some(header)) if header.segment == marker.segment)
+}
+
 fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Recovered> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("inspect", path))?.len();
-    let end = newline_before(&mut file, length).map_err(Error::io("read", path))?.unwrap_or(0);
+    let end = newline_before(&mut file, length).map_err(Error::io("read", path))?.unwrap_or(length);
     if end < length {
         disk::truncate(path, end)?;
     }
@@ -101,4 +105,58 @@ fn last_line(file: &mut File, end: u64) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(start))?;
     file.take(newline - start).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ids::{SessionId, StoreId};
+    use crate::journal::Header;
+    use crate::journal::writer::SegmentWriter;
+
+    fn header() -> Header {
+        Header::new(StoreId::random(), Some((SessionId::new("run-7").unwrap(), 1)))
+    }
+
+    /// What a writer leaves that died with its marker naming `file`.
+    fn dead_marker(root: &Path, file: &str) {
+        let header = header();
+        drop(HeldMarker::create(root, &header, file.into()).unwrap());
+    }
+
+    #[test]
+    fn a_marker_without_its_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        dead_marker(folder.path(), "logs/telemetry/session_run-7.jsonl");
+        assert!(recover(folder.path()).unwrap().is_empty());
+        assert_eq!(fs::read_dir(folder.path().join("active")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_live_segment_that_took_the_name_of_a_dead_writer_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = SegmentWriter::create(folder.path(), header(), None).unwrap();
+        let path = folder.path().join("logs/telemetry/session_run-7.jsonl");
+        let torn = [fs::read(&path).unwrap(), b"{\"half".to_vec()].concat();
+        fs::write(&path, &torn).unwrap();
+        dead_marker(folder.path(), "logs/telemetry/session_run-7.jsonl");
+        assert!(recover(folder.path()).unwrap().is_empty());
+        assert_eq!(fs::read(&path).unwrap(), torn);
+        drop(writer);
+    }
+
+    #[test]
+    fn a_marker_that_points_out_of_the_store_touches_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = folder.path().join("outside.jsonl");
+        fs::write(&outside, "torn").unwrap();
+        let root = folder.path().join("store");
+        for file in ["../outside.jsonl", outside.to_str().unwrap()] {
+            dead_marker(&root, file);
+        }
+        assert!(recover(&root).unwrap().is_empty());
+        assert_eq!(fs::read(&outside).unwrap(), b"torn");
+    }
 }

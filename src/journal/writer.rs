@@ -6,7 +6,7 @@
 //! segment whose last line may be torn (cut at the next open).
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +45,29 @@ struct State {
     poisoned: AtomicBool,
 }
 
+/// Announces and creates the segment's file under the first of its names that is free.
+fn create_file(root: &Path, folder: &Path, header: &Header) -> Result<(File, PathBuf, HeldMarker)> {
+    let mut paths = header.file_names().into_iter().map(|name| folder.join(name)).peekable();
+    while let Some(path) = paths.next() {
+        if path.exists() && paths.peek().is_some() {
+            continue;
+        }
+        let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let marker = HeldMarker::create(root, header, relative)?;
+        match disk::create_new(&path) {
+            Ok(file) => return Ok((file, path, marker)),
+            Err(error) => {
+                marker.remove()?;
+                // another writer took this very name a moment ago
+                if error.kind() != io::ErrorKind::AlreadyExists || paths.peek().is_none() {
+                    return Err(Error::io("create", &path)(error));
+                }
+            }
+        }
+    }
+    Err(Error::io("create", folder)(io::ErrorKind::AlreadyExists.into()))
+}
+
 /// What is needed to persist a segment from another thread.
 #[derive(Debug, Clone)]
 pub(crate) struct PersistHandle {
@@ -75,20 +98,7 @@ impl SegmentWriter {
             None => segment::store_folder(root),
         };
         disk::create_folder(&folder)?;
-        let [plain, with_id] = header.file_names();
-        let path = match folder.join(plain) {
-            taken if taken.exists() => folder.join(with_id),
-            free => free,
-        };
-        let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-        let marker = HeldMarker::create(root, &header, relative)?;
-        let file = match disk::create_new(&path) {
-            Ok(file) => file,
-            Err(error) => {
-                marker.remove()?;
-                return Err(Error::io("create", &path)(error));
-            }
-        };
+        let (file, path, marker) = create_file(root, &folder, &header)?;
         let mut writer = Self {
             file: Arc::new(file),
             path,
