@@ -22,11 +22,6 @@ impl BasinCoords {
     pub fn distance(&self, other: &BasinCoords) -> f64 {
         self.0.iter().zip(other.0.iter()).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
     }
-
-    /// Little-endian bytes, 8 a coordinate: how the index keeps a point.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|number| number.to_le_bytes()).collect()
-    }
 }
 
 impl From<[f64; BASIN_DIMENSIONS]> for BasinCoords {

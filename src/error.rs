@@ -115,6 +115,12 @@ pub enum Error {
         /// The store's folder.
         store: PathBuf,
     },
+    /// The checkpoint's file was removed on purpose.
+    #[error("checkpoint {id} was pruned, its file is gone; `tidelog checkpoints` lists the others")]
+    CheckpointPruned {
+        /// The id asked for.
+        id: CheckpointId,
+    },
     /// A checkpoint of this id is there already; nothing was written.
     #[error("checkpoint {id} exists; give another id, or none to have one made")]
     CheckpointExists {

@@ -227,8 +227,7 @@ CREATE TABLE IF NOT EXISTS session_parts (
     phi_max     ANY,
     phi_min     ANY,
     kappa_count INTEGER NOT NULL DEFAULT 0,
-    kappa_sum   ANY NOT NULL DEFAULT 0.0,
-    emergencies INTEGER NOT NULL DEFAULT 0
+    kappa_sum   ANY NOT NULL DEFAULT 0.0
 ) STRICT, WITHOUT ROWID;
 
 -- The fold.

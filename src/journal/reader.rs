@@ -60,9 +60,18 @@ impl SegmentReader {
     /// # Errors
     /// The file cannot be read.
     pub fn chain_at(path: &Path, line: u32) -> Result<Option<Cursor>> {
+        Self::chain_from(path, Cursor::START, line)
+    }
+
+    /// As [`chain_at`](Self::chain_at), but from a cursor that is known to be right.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn chain_from(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor>> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(READ_BYTES, file);
-        let mut reader = Self { input, path: path.to_owned(), cursor: Cursor::START };
+        let mut reader = Self { input, path: path.to_owned(), cursor: from };
+        reader.seek_to_cursor()?;
         let mut buffer = Vec::new();
         while reader.cursor.next_line < line {
             buffer.clear();

@@ -1,0 +1,284 @@
+//! One batch of lines becomes rows, and the cursor moves with them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::columns::{Json, Number};
+use super::follow::{cursor, is_mark};
+use super::sessions::PartSums;
+use crate::entry::{BasinPoint, Body, Emergency, Entry, Record, SessionEnded};
+use crate::ids::SessionId;
+use crate::journal::{Batch, Content, Cursor, Header, Line};
+use crate::timestamp::Timestamp;
+
+/// The longest reason that is kept of an invalid line; it may quote the line.
+const REASON_CHARS_MAX: usize = 300;
+
+/// Whether a batch was applied.
+pub(super) enum Applied {
+    Yes,
+    /// The index has read this segment up to another place, and nothing was changed.
+    Elsewhere(Cursor),
+}
+
+/// Applies a batch in one transaction, if it begins where the index stands.
+pub(super) fn apply(
+    db: &mut Connection,
+    header: &Header,
+    path: &Path,
+    batch: &Batch,
+) -> rusqlite::Result<Applied> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let segment_no = match place(&transaction, header)? {
+        Some((no, cursor)) if cursor == *batch.from() => no,
+        Some((_, cursor)) => return Ok(Applied::Elsewhere(cursor)),
+        None if batch.from().next_line == 1 => register(&transaction, header, path)?,
+        None => return Ok(Applied::Elsewhere(Cursor::START)),
+    };
+    let mut rows = Rows::new(&transaction, header, segment_no);
+    for line in batch.lines() {
+        rows.line(line)?;
+    }
+    rows.finish()?;
+    move_cursor(&transaction, segment_no, batch.to())?;
+    transaction.commit()?;
+    Ok(Applied::Yes)
+}
+
+/// The segment's number, and how far it was read.
+fn place(db: &Transaction<'_>, header: &Header) -> rusqlite::Result<Option<(i64, Cursor)>> {
+    db.prepare_cached(
+        "SELECT segment_no, next_line, next_byte, chain_hash
+         FROM index_segments WHERE segment_id = ?1",
+    )?
+    .query_row([header.segment.to_string()], |row| Ok((row.get(0)?, cursor(row, 1)?)))
+    .optional()
+}
+
+fn register(db: &Transaction<'_>, header: &Header, path: &Path) -> rusqlite::Result<i64> {
+    db.prepare_cached(
+        "INSERT INTO index_segments (segment_id, store_id, session_id, attempt, path, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING segment_no",
+    )?
+    .query_row(
+        params![
+            header.segment.to_string(),
+            header.store.to_string(),
+            header.session.as_ref().map(SessionId::as_str),
+            header.attempt,
+            path.to_string_lossy(),
+            header.created_at.to_string(),
+        ],
+        |row| row.get(0),
+    )
+}
+
+fn move_cursor(db: &Transaction<'_>, segment_no: i64, to: &Cursor) -> rusqlite::Result<()> {
+    let place = params![segment_no, to.next_line, to.next_byte.cast_signed(), to.chain.as_bytes()];
+    db.prepare_cached(
+        "UPDATE index_segments SET next_line = ?2, next_byte = ?3, chain_hash = ?4
+         WHERE segment_no = ?1",
+    )?
+    .execute(place)?;
+    if is_mark(to) {
+        db.prepare_cached(
+            "INSERT INTO index_marks (segment_no, line_no, byte, chain_hash)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(place)?;
+    }
+    Ok(())
+}
+
+/// Rows of one batch, and what must be worked out again at its end.
+pub(super) struct Rows<'a> {
+    pub(super) db: &'a Transaction<'a>,
+    pub(super) header: &'a Header,
+    pub(super) segment_no: i64,
+    /// Sums over the segment's records so far, once the batch has a record.
+    pub(super) sums: Option<PartSums>,
+    /// Sessions to be folded again.
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// Whether sessions were deleted, as far as the batch had to ask.
+    pub(super) deleted: HashMap<SessionId, bool>,
+    /// Checkpoints came or went: they are ranked again.
+    pub(super) ranking: bool,
+}
+
+impl<'a> Rows<'a> {
+    fn new(db: &'a Transaction<'a>, header: &'a Header, segment_no: i64) -> Self {
+        Self {
+            db,
+            header,
+            segment_no,
+            sums: None,
+            sessions: BTreeSet::new(),
+            deleted: HashMap::new(),
+            ranking: false,
+        }
+    }
+
+    fn line(&mut self, line: &Line) -> rusqlite::Result<()> {
+        match &line.content {
+            Content::Invalid(error) => self.invalid(line, &error.to_string()),
+            Content::Entry(entry) => self.entry(line, entry),
+        }
+    }
+
+    fn entry(&mut self, line: &Line, entry: &Entry) -> rusqlite::Result<()> {
+        let session = self.header.session.as_ref();
+        let (no, at) = (line.number, entry.timestamp);
+        match (&entry.body, session) {
+            (Body::Record(record), Some(session)) => self.record(session, no, at, record),
+            (Body::Basin(point), Some(session)) => self.basin(session, no, at, point),
+            (Body::SessionStarted(started), Some(session)) => self.started(session, at, started),
+            (Body::SessionEnded(ended @ SessionEnded { of: Some(part), .. }), _) => {
+                self.ended(part.segment, &part.session_id, at, ended)
+            }
+            (Body::SessionEnded(ended), Some(session)) => {
+                self.ended(self.header.segment, session, at, ended)
+            }
+            (Body::Emergency(emergency), _) => self.emergency(no, at, emergency),
+            (Body::CheckpointCreated(created), _) => self.created(no, at, created),
+            (Body::Checkpoint(action), _) => self.action(no, at, action),
+            (Body::SessionDeleted { session_id }, _) => self.delete_session(session_id, no, at),
+            (Body::Unknown { .. }, _) => Ok(()),
+            (_, None) => self.invalid(line, "belongs to a session, its segment does not"),
+        }
+    }
+
+    fn invalid(&self, line: &Line, reason: &str) -> rusqlite::Result<()> {
+        let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+        self.db
+            .prepare_cached(
+                "INSERT INTO invalid_lines (segment_no, line_no, byte, reason)
+                 VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![self.segment_no, line.number, line.offset.cast_signed(), reason])
+            .map(|_| ())
+    }
+
+    fn record(
+        &mut self,
+        session: &SessionId,
+        line_no: u32,
+        at: Timestamp,
+        record: &Record,
+    ) -> rusqlite::Result<()> {
+        if self.is_deleted(session)? {
+            return Ok(());
+        }
+        let t = &record.telemetry;
+        self.part_sums()?.add(t);
+        let extra = (!t.extra.is_empty()).then_some(Json(&t.extra));
+        self.db
+            .prepare_cached(
+                "INSERT INTO telemetry_records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                     ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+            )?
+            .execute(params![
+                self.segment_no,
+                line_no,
+                session.as_str(),
+                at.to_string(),
+                record.step,
+                Number(t.phi),
+                Number(t.kappa_eff),
+                t.regime,
+                Number(t.basin_distance),
+                t.recursion_depth,
+                Number(t.geodesic_distance),
+                Number(t.curvature),
+                Number(t.fisher_metric_trace),
+                Number(t.breakdown_pct),
+                Number(t.coherence_drift),
+                t.emergency,
+                Number(t.meta_awareness),
+                Number(t.generativity),
+                Number(t.grounding),
+                Number(t.temporal_coherence),
+                Number(t.external_coupling),
+                extra,
+            ])
+            .map(|_| ())
+    }
+
+    fn basin(
+        &mut self,
+        session: &SessionId,
+        line_no: u32,
+        at: Timestamp,
+        point: &BasinPoint,
+    ) -> rusqlite::Result<()> {
+        if self.is_deleted(session)? {
+            return Ok(());
+        }
+        self.db
+            .prepare_cached("INSERT INTO basin_history VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .execute(params![
+                self.segment_no,
+                line_no,
+                session.as_str(),
+                at.to_string(),
+                point.step,
+                Json(&point.basin_coords),
+                Number(point.phi),
+                Number(point.kappa),
+            ])
+            .map(|_| ())
+    }
+
+    fn emergency(
+        &mut self,
+        line_no: u32,
+        at: Timestamp,
+        emergency: &Emergency,
+    ) -> rusqlite::Result<()> {
+        let session = self.header.session.as_ref().or(emergency.session_id.as_ref());
+        if let Some(session) = session {
+            if self.is_deleted(session)? {
+                return Ok(());
+            }
+            self.sessions.insert(session.clone());
+        }
+        self.db
+            .prepare_cached(
+                "INSERT INTO emergency_events
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?
+            .execute(params![
+                self.segment_no,
+                line_no,
+                emergency.event_id.as_str(),
+                session.map(SessionId::as_str),
+                at.to_string(),
+                emergency.step,
+                emergency.reason,
+                emergency.severity,
+                emergency.metric,
+                Number(emergency.value),
+                Number(emergency.threshold),
+                emergency.telemetry.as_ref().map(Json),
+                emergency.metadata.as_ref().map(Json),
+            ])
+            .map(|_| ())
+    }
+
+    /// The sums of this segment's part, first as they were before the batch.
+    fn part_sums(&mut self) -> rusqlite::Result<&mut PartSums> {
+        let sums = match self.sums.take() {
+            Some(sums) => sums,
+            None => PartSums::read(self.db, self.header.segment)?,
+        };
+        Ok(self.sums.insert(sums))
+    }
+
+    /// Works out what depends on several lines.
+    fn finish(mut self) -> rusqlite::Result<()> {
+        self.write_sums()?;
+        self.fold_sessions()?;
+        if self.ranking { self.rank() } else { Ok(()) }
+    }
+}

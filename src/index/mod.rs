@@ -1,0 +1,96 @@
+//! How is it found fast?
+//!
+//! The **index** is SQLite in `index.sqlite`: the tables and views that a person queries. It is a
+//! **follower** of the journal: [`follow`] reads each segment on from its **cursor** in batches,
+//! and [`apply`] turns one batch into rows and moves the cursor, in one transaction. So a
+//! **rebuild** is reading from the first line again, and gives the same rows.
+//!
+//! The files are the truth. An index of another version, a broken one, or one whose segments
+//! changed behind its cursors is thrown away and rebuilt; nothing is ever migrated. Rows of a
+//! segment whose file is gone stay until the next rebuild. Recording never touches the index;
+//! every query lets it catch up first. Any number of processes may do so at the same time: each
+//! batch is applied by whichever is first, and the others go on behind it.
+//!
+//! The result does not depend on the order in which segments are read: sessions are folded from
+//! their parts ([`sessions`]), and of two facts about one checkpoint the newer wins
+//! ([`checkpoints`]). Rows never hold what SQLite would change ([`columns`]).
+
+mod apply;
+mod checkpoints;
+pub(crate) mod columns;
+mod connection;
+mod follow;
+mod rebuild;
+mod sessions;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::error::{Error, Result};
+use crate::ids::StoreId;
+
+pub use follow::Progress;
+
+/// A connection to the index of one store.
+#[derive(Debug)]
+pub(crate) struct Index {
+    db: Connection,
+    path: PathBuf,
+    root: PathBuf,
+    store: StoreId,
+    /// Nobody else sees it: the store's folder cannot be written.
+    private: bool,
+}
+
+impl Index {
+    /// The index with everything in it that was written before the call.
+    pub(crate) fn caught_up(root: &Path, store: StoreId) -> Result<Self> {
+        let mut index = Self::open(root, store)?;
+        match index.catch_up(&mut |_| {}) {
+            Err(Error::Index { source, .. }) if connection::is_broken(&source) => {
+                // the damage was not in the pages that opening it reads
+                connection::empty_broken(&index.db).map_err(index.failed())?;
+                index = Self::open(root, store)?;
+                index.catch_up(&mut |_| {})?;
+            }
+            result => result?,
+        }
+        Ok(index)
+    }
+
+    /// Reads the whole journal again.
+    pub(crate) fn rebuild(
+        root: &Path,
+        store: StoreId,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let mut index = Self::open(root, store)?;
+        index.start_over()?;
+        index.catch_up(progress)
+    }
+
+    fn start_over(&mut self) -> Result<()> {
+        rebuild::start_over(&mut self.db, &self.store).map_err(self.failed())
+    }
+
+    /// For queries of this library, which only read.
+    pub(crate) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// A connection that cannot write, for statements of a user.
+    pub(crate) fn into_read_only(self) -> Result<Connection> {
+        let failed = self.failed();
+        if self.private {
+            return Ok(self.db);
+        }
+        connection::open_read_only(&self.path).map_err(failed)
+    }
+
+    /// Names the file that an error of SQLite is about.
+    pub(crate) fn failed(&self) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
+        let path = self.path.clone();
+        move |source| Error::Index { path, source }
+    }
+}

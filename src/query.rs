@@ -1,0 +1,210 @@
+//! Questions to a store. Each sees everything that was written before the call, by any process.
+//!
+//! The index answers, after it has read what is new in the journal; on a store that cannot be
+//! written, each call builds a private temporary index from all files.
+
+mod rows;
+mod sql;
+
+pub use rows::{CheckpointRow, EmergencyRow, SessionRow, SessionStats, TrajectoryPoint};
+pub use sql::SqlValue;
+
+use rusqlite::{OptionalExtension, Params, Row};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::entry::Action;
+use crate::error::{Error, Result};
+use crate::ids::{CheckpointId, SessionId};
+use crate::index::{Index, Progress};
+use crate::store::Store;
+
+use rows::SavedCheckpoint;
+
+const ONE_CHECKPOINT: &str = "SELECT * FROM checkpoints WHERE checkpoint_id = ?1";
+
+impl Store {
+    /// All sessions, newest first.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn sessions(&self) -> Result<Vec<SessionRow>> {
+        self.all(
+            "SELECT * FROM telemetry_sessions ORDER BY started_at DESC, session_id DESC",
+            [],
+            SessionRow::read,
+        )
+    }
+
+    /// A session's duration, means and extremes, and what it saved.
+    ///
+    /// # Errors
+    /// [`Error::SessionUnknown`], or the journal or the index cannot be read.
+    pub fn get_session_stats(&self, id: &SessionId) -> Result<SessionStats> {
+        let query = "SELECT * FROM session_stats WHERE session_id = ?1";
+        let row = self.one(query, [id.as_str()], SessionStats::read)?;
+        row.ok_or_else(|| self.unknown_session(id))
+    }
+
+    /// The last `limit` records of a session, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::SessionUnknown`], or the journal or the index cannot be read.
+    pub fn get_telemetry_trajectory(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> Result<Vec<TrajectoryPoint>> {
+        let index = self.index()?;
+        let known = "SELECT 1 FROM telemetry_sessions WHERE session_id = ?1";
+        let known = index.db().prepare(known).and_then(|mut known| known.exists([id.as_str()]));
+        if !known.map_err(index.failed())? {
+            return Err(self.unknown_session(id));
+        }
+        let query = "SELECT * FROM telemetry_records WHERE session_id = ?1
+                     ORDER BY timestamp DESC, step DESC, line_no DESC LIMIT ?2";
+        let mut points =
+            all(&index, query, (id.as_str(), sql_limit(limit)), TrajectoryPoint::read)?;
+        points.reverse();
+        Ok(points)
+    }
+
+    /// Up to `limit` checkpoints, best first: Φ descending with NaN and none last, then newest.
+    /// Pruned ones, which have no rank, come after all others.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn list_checkpoints(&self, limit: usize) -> Result<Vec<CheckpointRow>> {
+        self.all(
+            "SELECT * FROM checkpoints
+             ORDER BY rank NULLS LAST, NULLIF(phi, 'NaN') DESC, created_at DESC, checkpoint_id
+             LIMIT ?1",
+            [sql_limit(limit)],
+            CheckpointRow::read,
+        )
+    }
+
+    /// What is known of one checkpoint, pruned or not; its file is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointUnknown`], or the journal or the index cannot be read.
+    pub fn get_checkpoint(&self, id: &CheckpointId) -> Result<CheckpointRow> {
+        let row = self.one(ONE_CHECKPOINT, [id.as_str()], CheckpointRow::read)?;
+        row.ok_or_else(|| self.unknown_checkpoint(id))
+    }
+
+    /// Loads the checkpoint of rank 1, as [`load_checkpoint`](Self::load_checkpoint) does.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`], or as [`load_checkpoint`](Self::load_checkpoint).
+    pub fn get_best_checkpoint(&self) -> Result<Checkpoint> {
+        let query = "SELECT * FROM checkpoints WHERE rank = 1";
+        match self.one(query, [], SavedCheckpoint::read)? {
+            Some(best) => self.load(best),
+            None => Err(Error::NoCheckpoint { store: self.root().to_owned() }),
+        }
+    }
+
+    /// Loads a checkpoint, after its file's size and SHA-256 were found to be those that were
+    /// journaled when it was saved. The whole state is held in memory.
+    ///
+    /// A store open for writing journals the load, persisted on return. Where that fails, as on a
+    /// full disk, so does the call: open the store for reading only to load without a trace.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointUnknown`], [`Error::CheckpointPruned`]; the file is gone, is not what
+    /// was saved, or cannot be read; the load cannot be journaled.
+    pub fn load_checkpoint(&self, id: &CheckpointId) -> Result<Checkpoint> {
+        let saved = self.one(ONE_CHECKPOINT, [id.as_str()], SavedCheckpoint::read)?;
+        self.load(saved.ok_or_else(|| self.unknown_checkpoint(id))?)
+    }
+
+    fn load(&self, saved: SavedCheckpoint) -> Result<Checkpoint> {
+        let SavedCheckpoint { created, created_at, is_pruned } = saved;
+        if is_pruned {
+            return Err(Error::CheckpointPruned { id: created.checkpoint_id });
+        }
+        let state_dict = checkpoint::load(self.root(), &created)?;
+        if self.persister().is_ok() {
+            self.note_checkpoint(&created.checkpoint_id, Action::Loaded, None)?;
+        }
+        Ok(Checkpoint { created, created_at, state_dict })
+    }
+
+    /// Emergency events, newest first: a session's, or all.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn emergencies(&self, session: Option<&SessionId>) -> Result<Vec<EmergencyRow>> {
+        self.all(
+            "SELECT * FROM emergency_events WHERE ?1 IS NULL OR session_id = ?1
+             ORDER BY timestamp DESC, event_id DESC",
+            [session.map(SessionId::as_str)],
+            EmergencyRow::read,
+        )
+    }
+
+    /// Lets the index read what is new in the journal. Queries do it by themselves.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read or written.
+    pub fn refresh_index(&self) -> Result<()> {
+        self.index().map(|_| ())
+    }
+
+    /// Throws the index away and reads the whole journal again. Nothing is lost if this is
+    /// interrupted: the next query goes on. `progress` is called after each batch of lines.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read or written.
+    pub fn rebuild_index(&self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        Index::rebuild(self.root(), self.id(), progress)
+    }
+
+    fn index(&self) -> Result<Index> {
+        Index::caught_up(self.root(), self.id())
+    }
+
+    fn all<T>(
+        &self,
+        query: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        all(&self.index()?, query, params, read)
+    }
+
+    fn one<T>(
+        &self,
+        query: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let index = self.index()?;
+        index.db().query_row(query, params, read).optional().map_err(index.failed())
+    }
+
+    fn unknown_session(&self, id: &SessionId) -> Error {
+        Error::SessionUnknown { id: id.clone(), store: self.root().to_owned() }
+    }
+
+    fn unknown_checkpoint(&self, id: &CheckpointId) -> Error {
+        Error::CheckpointUnknown { id: id.clone(), store: self.root().to_owned() }
+    }
+}
+
+fn all<T>(
+    index: &Index,
+    query: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
+    index
+        .db()
+        .prepare(query)
+        .and_then(|mut query| query.query_map(params, read)?.collect())
+        .map_err(index.failed())
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

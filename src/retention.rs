@@ -1,0 +1,29 @@
+//! What is removed on purpose.
+
+use crate::checkpoint;
+use crate::disk;
+use crate::entry::Action;
+use crate::error::Result;
+use crate::ids::CheckpointId;
+use crate::store::Store;
+
+impl Store {
+    /// Removes a checkpoint's file and journals it; the journal and the tables keep what is known
+    /// of the checkpoint. Pruning a pruned one does no harm.
+    ///
+    /// The journal comes first: a crash in between leaves a file that no present checkpoint owns,
+    /// and pruning again removes it. On return both are persisted.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointUnknown`](crate::Error::CheckpointUnknown), the store is open for
+    /// reading only, or the journal or the file cannot be written.
+    pub fn prune_checkpoint(&self, id: &CheckpointId) -> Result<()> {
+        self.persister()?;
+        let checkpoint = self.get_checkpoint(id)?;
+        let path = checkpoint::path_of(self.root(), &checkpoint.file)?;
+        if !checkpoint.is_pruned() {
+            self.note_checkpoint(id, Action::Pruned, None)?;
+        }
+        disk::remove(&path)
+    }
+}
