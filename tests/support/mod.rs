@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+pub(crate) mod compare;
 pub(crate) mod postgres;
 pub(crate) mod specification;
 
@@ -65,4 +66,12 @@ pub(crate) fn entries(root: &Path) -> (Vec<Entry>, usize) {
         }
     }
     (entries, invalid)
+}
+
+/// A program of this workspace as `cargo build` made it beside this one.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let folder = std::env::current_exe().unwrap();
+    let path = folder.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is missing; scripts/test builds it", path.display());
+    path
 }
