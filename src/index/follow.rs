@@ -125,6 +125,7 @@ impl Index {
         if target.size < target.cursor.next_byte || !self.is_unchanged(target)? {
             return Ok(Pass::Changed);
         }
+        let others = progress.bytes_done - target.cursor.next_byte;
         let mut reader = SegmentReader::open(path, target.cursor)?;
         while reader.cursor().next_byte < target.size {
             let Some(batch) = reader.next_batch(limits(reader.cursor()))? else { break };
@@ -134,7 +135,7 @@ impl Index {
                 Applied::Elsewhere(cursor) => reader = SegmentReader::open(path, cursor)?,
             }
             progress.lines_done += batch.lines().len() as u64;
-            progress.bytes_done += batch.to().next_byte - batch.from().next_byte;
+            progress.bytes_done = others + batch.to().next_byte.min(target.size);
             report(*progress);
         }
         Ok(Pass::Complete)

@@ -1,0 +1,408 @@
+//! The index: what it holds follows from the files alone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use rusqlite::types::Value as SqlValue;
+use tidelog::{
+    BasinCoords, BasinPoint, CheckpointId, Emergency, EventId, NewCheckpoint, Outcome, Session,
+    Store, Telemetry, Value,
+};
+
+use crate::support::{TestStore, session_id, telemetry};
+
+/// Every row of every table, apart from what an index says of itself.
+type Dump = BTreeMap<String, Vec<Vec<SqlValue>>>;
+
+fn dump(root: &Path) -> Dump {
+    let db = Connection::open(root.join("index.sqlite")).unwrap();
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'index_meta'";
+    let mut tables = db.prepare(tables).unwrap();
+    let names = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    names.map(|name| name.unwrap()).map(|name| (name.clone(), rows(&db, &name))).collect()
+}
+
+fn rows(db: &Connection, table: &str) -> Vec<Vec<SqlValue>> {
+    let mut query = db.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+    let columns = query.column_count();
+    let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+    query.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn count(store: &TestStore, table: &str) -> usize {
+    store.store().refresh_index().unwrap();
+    dump(&store.root())[table].len()
+}
+
+fn remove_index(root: &Path) {
+    for ending in ["", "-wal", "-shm"] {
+        fs::remove_file(root.join(format!("index.sqlite{ending}"))).ok();
+    }
+}
+
+/// What the index holds after it was made anew.
+fn rebuilt(store: &TestStore) -> Dump {
+    remove_index(&store.root());
+    store.store().refresh_index().unwrap();
+    dump(&store.root())
+}
+
+fn recorded(records: i64) -> (TestStore, Session) {
+    let store = TestStore::new();
+    let session = store.store().start_session(session_id("run-7")).unwrap();
+    for step in 0..records {
+        session.record_telemetry(step, &telemetry(0.5)).unwrap();
+    }
+    (store, session)
+}
+
+const HEADER: &str = r#"{"tidelog":1,"segment":"SEGMENT","store":"6f2a3b1c-0000-4000-8000-000000000000","session":SESSION,"attempt":1,"writer":{"pid":1,"host":"h","program":"p"},"created_at":"2026-01-05T09:30:00Z"}"#;
+
+/// Puts a segment of these lines into the store; the session is JSON.
+fn add_segment(root: &Path, number: u32, session: &str, lines: &[&str]) {
+    let folder = root.join("logs").join(if session == "null" { "store" } else { "telemetry" });
+    fs::create_dir_all(&folder).unwrap();
+    let id = format!("6f2a3b1c-0000-4000-8000-{number:012}");
+    let header = HEADER.replace("SEGMENT", &id).replace("SESSION", session);
+    let text = format!("{header}\n{}\n", lines.join("\n"));
+    fs::write(folder.join(format!("s{number}.jsonl")), text).unwrap();
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Start(usize),
+    Write(usize, Write),
+    Prune,
+    Garbage,
+    End(usize, Outcome),
+    CatchUp,
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Record(f64),
+    Emergency,
+    Basin,
+    Checkpoint(f64),
+}
+
+fn phi() -> impl Strategy<Value = f64> {
+    let ugly = prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e300]);
+    prop_oneof![4 => 0.0..1.0, 1 => ugly]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let slot = 0..4_usize;
+    let outcome = prop::sample::select(vec![Outcome::Completed, Outcome::Failed, Outcome::Aborted]);
+    let write = prop_oneof![
+        9 => phi().prop_map(Write::Record),
+        1 => Just(Write::Emergency),
+        1 => Just(Write::Basin),
+        2 => phi().prop_map(Write::Checkpoint),
+    ];
+    prop_oneof![
+        2 => slot.clone().prop_map(Action::Start),
+        13 => (slot.clone(), write).prop_map(|(slot, write)| Action::Write(slot, write)),
+        1 => Just(Action::Prune),
+        1 => Just(Action::Garbage),
+        1 => (slot, outcome).prop_map(|(slot, outcome)| Action::End(slot, outcome)),
+        2 => Just(Action::CatchUp),
+    ]
+}
+
+/// Four writers of two sessions.
+fn play(store: &Store, actions: Vec<Action>) {
+    let mut writers: [Option<Session>; 4] = Default::default();
+    for action in actions {
+        match action {
+            Action::Start(slot) => {
+                let id = session_id(["run-a", "run-b"][slot % 2]);
+                writers[slot] = Some(store.start_session_with(id, Some(Value::Int(1))).unwrap());
+            }
+            Action::Write(slot, write) => writers[slot].iter().for_each(|to| write.to(to)),
+            Action::Prune => {
+                for best in store.list_checkpoints(1).unwrap() {
+                    store.prune_checkpoint(&best.checkpoint_id).unwrap();
+                }
+            }
+            Action::Garbage => append_garbage(store.root()),
+            Action::End(slot, outcome) => {
+                writers[slot].take().into_iter().for_each(|session| session.end(outcome).unwrap());
+            }
+            Action::CatchUp => store.refresh_index().unwrap(),
+        }
+    }
+}
+
+impl Write {
+    fn to(&self, session: &Session) {
+        match *self {
+            Write::Record(phi) => {
+                let telemetry = Telemetry { kappa_eff: Some(-phi), ..telemetry(phi) };
+                session.record_telemetry(7, &telemetry.with("x", phi)).unwrap();
+            }
+            Write::Emergency => {
+                let event = Emergency::new(EventId::generate(), "collapse", "high");
+                session.record_emergency(event).unwrap();
+            }
+            Write::Basin => {
+                let basin_coords = BasinCoords::from([f64::NAN; 64]);
+                let point = BasinPoint { step: None, basin_coords, phi: None, kappa: Some(64.0) };
+                session.record_basin(point).unwrap();
+            }
+            Write::Checkpoint(phi) => {
+                let id = CheckpointId::new(EventId::generate().as_str()).unwrap();
+                let new = NewCheckpoint::new(Value::Int(1), phi);
+                let new = NewCheckpoint { checkpoint_id: Some(id), ..new };
+                session.save_checkpoint(new).unwrap();
+            }
+        }
+    }
+}
+
+fn append_garbage(root: &Path) {
+    let Ok(folder) = fs::read_dir(root.join("logs/telemetry")) else { return };
+    let paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    let path = paths.iter().min().unwrap();
+    OpenOptions::new().append(true).open(path).unwrap().write_all(b"no entry\n").unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rebuild_gives_the_same_rows(actions in prop::collection::vec(action(), 1..60)) {
+        let store = TestStore::new();
+        play(store.store(), actions);
+        store.store().refresh_index().unwrap();
+        let followed = dump(&store.root());
+        prop_assert_eq!(&followed, &rebuilt(&store));
+        store.store().rebuild_index(&mut |_| {}).unwrap();
+        prop_assert_eq!(&followed, &dump(&store.root()));
+    }
+}
+
+#[test]
+fn a_changed_line_is_found_when_the_file_grows() {
+    let (store, session) = recorded(3);
+    assert_eq!(store.store().sessions().unwrap()[0].max_phi, Some(0.5));
+    let path = store.root().join("logs/telemetry/session_run-7.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let changed: Vec<&str> = text.lines().map(|l| l.rsplit_once(",\"crc\"").unwrap().0).collect();
+    let changed = changed.join("}\n").replace("0.5", "0.9") + "}\n";
+    fs::write(&path, changed).unwrap();
+    session.record_telemetry(3, &telemetry(0.5)).unwrap();
+    assert_eq!(store.store().sessions().unwrap()[0].max_phi, Some(0.9));
+}
+
+#[test]
+fn lines_that_left_the_file_leave_the_index() {
+    let (store, session) = recorded(3);
+    drop(session);
+    assert_eq!(count(&store, "telemetry_records"), 3);
+    let path = store.root().join("logs/telemetry/session_run-7.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: Vec<&str> = text.lines().take(3).collect();
+    fs::write(&path, kept.join("\n") + "\n").unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 1);
+}
+
+#[test]
+fn a_copy_of_a_segment_is_the_same_segment() {
+    let (store, _session) = recorded(3);
+    let folder = store.root().join("logs/telemetry");
+    fs::copy(folder.join("session_run-7.jsonl"), folder.join("session_copy.jsonl")).unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 3);
+}
+
+#[test]
+fn a_torn_tail_is_no_row_until_its_newline_comes() {
+    let (store, session) = recorded(1);
+    drop(session);
+    let path = store.root().join("logs/telemetry/session_run-7.jsonl");
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(br#"{"timestamp":"2026-01-05T09:30:00Z","step":9,"#).unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 1);
+    file.write_all(b"\"telemetry\":{}}\n").unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 2);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_replaced() {
+    let (store, _session) = recorded(3);
+    let path = store.root().join("index.sqlite");
+    for bytes in [b"no database, ".repeat(1000), b"x".to_vec()] {
+        remove_index(&store.root());
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(count(&store, "telemetry_records"), 3);
+    }
+}
+
+#[test]
+fn damage_inside_the_index_is_repaired_by_reading_again() {
+    let (store, session) = recorded(2000);
+    let followed = {
+        store.store().refresh_index().unwrap();
+        dump(&store.root())
+    };
+    let path = store.root().join("index.sqlite");
+    let mut bytes = fs::read(&path).unwrap();
+    let start = bytes.len() / 4;
+    bytes[start..].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+    session.record_telemetry(2000, &telemetry(0.5)).unwrap();
+    assert_eq!(count(&store, "telemetry_records"), followed["telemetry_records"].len() + 1);
+}
+
+#[test]
+fn the_index_of_another_version_is_rebuilt() {
+    let (store, _session) = recorded(3);
+    store.store().refresh_index().unwrap();
+    let db = Connection::open(store.root().join("index.sqlite")).unwrap();
+    db.execute_batch(
+        "UPDATE index_meta SET value = 'old' WHERE key = 'version';
+         CREATE TABLE \"of \"\" old\" (a); CREATE VIEW v AS SELECT * FROM telemetry_records;
+         DELETE FROM telemetry_records",
+    )
+    .unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 3);
+    assert!(!dump(&store.root()).contains_key("of \" old"));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_read_all_the_same() {
+    let (store, _session) = recorded(3);
+    fs::create_dir(store.root().join("index.sqlite")).unwrap();
+    assert_eq!(store.store().sessions().unwrap()[0].total_steps, 3);
+    assert!(store.store().sql("SELECT 1", |_| {}, |_| std::ops::ControlFlow::Break(())).is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_index_belongs_to_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (store, _session) = recorded(1);
+    store.store().refresh_index().unwrap();
+    let db = Connection::open(store.root().join("index.sqlite")).unwrap();
+    db.execute_batch("PRAGMA user_version = 1").unwrap();
+    for file in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
+        let mode = fs::metadata(store.root().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn many_catch_ups_at_once_apply_every_line_once() {
+    let (store, session) = recorded(5000);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| Store::open_read_only(store.root()).unwrap().refresh_index().unwrap());
+        }
+        scope
+            .spawn(|| (0..500).for_each(|n| session.record_telemetry(n, &telemetry(1.0)).unwrap()));
+    });
+    assert_eq!(count(&store, "telemetry_records"), 5500);
+    let followed = dump(&store.root());
+    assert_eq!(followed, rebuilt(&store));
+}
+
+#[test]
+fn an_end_may_be_read_before_its_start() {
+    let store = TestStore::new();
+    let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"run-7","segment":"6f2a3b1c-0000-4000-8000-000000000007"}"#;
+    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":3}"#;
+    add_segment(&store.root(), 1, "null", &[end]);
+    store.store().refresh_index().unwrap();
+    add_segment(&store.root(), 7, "\"run-7\"", &[start]);
+    let row = store.store().sessions().unwrap().remove(0);
+    assert_eq!((row.status.as_str(), row.attempts), ("aborted", 3));
+    let stats = store.store().get_session_stats(&row.session_id).unwrap();
+    assert_eq!(stats.duration_seconds, Some(1800.0));
+}
+
+#[test]
+fn of_two_ends_of_one_part_the_later_counts() {
+    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
+    let failed =
+        r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"failed"}"#;
+    let aborted = failed.replace("10:00", "09:59").replace("failed", "aborted");
+    let store = TestStore::new();
+    add_segment(&store.root(), 1, "\"one\"", &[start, failed, &aborted]);
+    add_segment(&store.root(), 2, "\"two\"", &[start, &aborted, failed]);
+    let rows = store.store().sessions().unwrap();
+    assert!(rows.iter().all(|row| row.status == "failed"), "{rows:?}");
+}
+
+const CREATED: &str = r#"{"timestamp":"2026-01-05T09:31:00Z","event":"checkpoint_created","checkpoint":{"checkpoint_id":"c-1","phi":0.7,"file":"c-1.npz","size_bytes":1,"sha256":"00","state_dict":null}}"#;
+const PRUNED: &str =
+    r#"{"timestamp":"2026-01-05T09:32:00Z","event":"checkpoint_pruned","checkpoint_id":"c-1"}"#;
+const DELETED: &str =
+    r#"{"timestamp":"2026-01-05T09:33:00Z","event":"session_deleted","session_id":"run-7"}"#;
+const RECORD: &str = r#"{"timestamp":"2026-01-05T09:30:30Z","step":1,"telemetry":{"phi":0.5}}"#;
+
+/// What two segments give, read together and one after the other in both orders.
+fn in_any_order(first: (u32, &str, &[&str]), second: (u32, &str, &[&str])) -> [Dump; 2] {
+    [[first, second], [second, first]].map(|order| {
+        let store = TestStore::new();
+        for (number, session, lines) in order {
+            add_segment(&store.root(), number, session, lines);
+            store.store().refresh_index().unwrap();
+        }
+        let mut dump = dump(&store.root());
+        let segments = dump.remove("index_segments").unwrap();
+        assert_eq!(segments.len(), 2);
+        for rows in dump.values_mut().flatten() {
+            rows.retain(|value| *value != SqlValue::Integer(1) && *value != SqlValue::Integer(2));
+        }
+        dump
+    })
+}
+
+#[test]
+fn a_pruned_checkpoint_stays_pruned_in_any_order() {
+    let [one, other] = in_any_order((1, "\"run-7\"", &[CREATED]), (2, "null", &[PRUNED]));
+    assert_eq!(one["checkpoints"], other["checkpoints"]);
+    assert!(one["checkpoints"][0].contains(&SqlValue::Text("pruned".into())));
+}
+
+#[test]
+fn a_checkpoint_saved_again_after_pruning_is_present() {
+    let again = CREATED.replace("09:31", "09:40").replace("0.7", "0.9");
+    let first = (1, "\"run-7\"", &[CREATED][..]);
+    let [one, other] = in_any_order(first, (2, "null", &[PRUNED, &again]));
+    assert_eq!(one["checkpoints"], other["checkpoints"]);
+    assert!(one["checkpoints"][0].contains(&SqlValue::Text("present".into())));
+    assert!(one["checkpoints"][0].contains(&SqlValue::Real(0.9)));
+}
+
+#[test]
+fn a_deleted_session_does_not_come_back_in_any_order() {
+    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
+    let session = (1, "\"run-7\"", &[start, RECORD, CREATED][..]);
+    let [one, other] = in_any_order(session, (2, "null", &[DELETED]));
+    assert_eq!(one, other);
+    for gone in ["telemetry_sessions", "telemetry_records", "checkpoints", "session_parts"] {
+        assert!(one[gone].is_empty(), "{gone}");
+    }
+    assert_eq!(one["checkpoint_history"].len(), 1);
+}
+
+#[test]
+fn a_record_outside_a_session_is_an_invalid_line() {
+    let store = TestStore::new();
+    add_segment(&store.root(), 1, "null", &[RECORD, "{}"]);
+    assert_eq!(count(&store, "invalid_lines"), 2);
+    assert_eq!(count(&store, "telemetry_records"), 0);
+}
+
+#[test]
+fn progress_ends_at_the_whole() {
+    let (store, _session) = recorded(3000);
+    let mut last = tidelog::Progress::default();
+    store.store().rebuild_index(&mut |progress| last = progress).unwrap();
+    assert_eq!((last.lines_done, last.bytes_done), (3001, last.bytes_total));
+}
