@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -75,7 +75,7 @@ fn add_segment(root: &Path, number: u32, session: &str, lines: &[&str]) {
 #[derive(Debug, Clone)]
 enum Action {
     Start(usize),
-    Write(usize, Write),
+    Write(usize, Writing),
     Prune,
     Garbage,
     End(usize, Outcome),
@@ -83,7 +83,7 @@ enum Action {
 }
 
 #[derive(Debug, Clone)]
-enum Write {
+enum Writing {
     Record(f64),
     Emergency,
     Basin,
@@ -99,10 +99,10 @@ fn action() -> impl Strategy<Value = Action> {
     let slot = 0..4_usize;
     let outcome = prop::sample::select(vec![Outcome::Completed, Outcome::Failed, Outcome::Aborted]);
     let write = prop_oneof![
-        9 => phi().prop_map(Write::Record),
-        1 => Just(Write::Emergency),
-        1 => Just(Write::Basin),
-        2 => phi().prop_map(Write::Checkpoint),
+        9 => phi().prop_map(Writing::Record),
+        1 => Just(Writing::Emergency),
+        1 => Just(Writing::Basin),
+        2 => phi().prop_map(Writing::Checkpoint),
     ];
     prop_oneof![
         2 => slot.clone().prop_map(Action::Start),
@@ -138,23 +138,23 @@ fn play(store: &Store, actions: Vec<Action>) {
     }
 }
 
-impl Write {
+impl Writing {
     fn to(&self, session: &Session) {
         match *self {
-            Write::Record(phi) => {
+            Writing::Record(phi) => {
                 let telemetry = Telemetry { kappa_eff: Some(-phi), ..telemetry(phi) };
                 session.record_telemetry(7, &telemetry.with("x", phi)).unwrap();
             }
-            Write::Emergency => {
+            Writing::Emergency => {
                 let event = Emergency::new(EventId::generate(), "collapse", "high");
                 session.record_emergency(event).unwrap();
             }
-            Write::Basin => {
+            Writing::Basin => {
                 let basin_coords = BasinCoords::from([f64::NAN; 64]);
                 let point = BasinPoint { step: None, basin_coords, phi: None, kappa: Some(64.0) };
                 session.record_basin(point).unwrap();
             }
-            Write::Checkpoint(phi) => {
+            Writing::Checkpoint(phi) => {
                 let id = CheckpointId::new(EventId::generate().as_str()).unwrap();
                 let new = NewCheckpoint::new(Value::Int(1), phi);
                 let new = NewCheckpoint { checkpoint_id: Some(id), ..new };
