@@ -212,11 +212,13 @@ fn lines_that_left_the_file_leave_the_index() {
 }
 
 #[test]
-fn a_copy_of_a_segment_is_the_same_segment() {
-    let (store, _session) = recorded(3);
+fn an_older_copy_of_a_segment_is_the_same_segment() {
+    let (store, session) = recorded(3);
     let folder = store.root().join("logs/telemetry");
     fs::copy(folder.join("session_run-7.jsonl"), folder.join("session_copy.jsonl")).unwrap();
-    assert_eq!(count(&store, "telemetry_records"), 3);
+    session.record_telemetry(3, &telemetry(0.5)).unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 4);
+    assert_eq!(count(&store, "telemetry_records"), 4);
 }
 
 #[test]

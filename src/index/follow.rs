@@ -122,7 +122,7 @@ impl Index {
         if target.size == target.cursor.next_byte {
             return Ok(Pass::Complete);
         }
-        if target.size < target.cursor.next_byte || !self.is_unchanged(target)? {
+        if !self.is_unchanged(target)? {
             return Ok(Pass::Changed);
         }
         let others = progress.bytes_done - target.cursor.next_byte;
@@ -147,7 +147,8 @@ impl Index {
         apply::apply(&mut self.db, &segment.header, path, batch).map_err(failed)
     }
 
-    /// Whether the lines from the last mark up to the cursor are those that were read.
+    /// Whether the lines from the last mark up to the cursor are there, and are those that were
+    /// read.
     fn is_unchanged(&self, target: &Target) -> Result<bool> {
         let cursor = &target.cursor;
         if *cursor == Cursor::START {
