@@ -71,7 +71,8 @@ impl Telemetry {
         self.extra.keys().map(String::as_str).find(|name| self.is_set(name))
     }
 
-    fn is_set(&self, name: &str) -> bool {
+    /// Whether a named field was measured.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         match name {
             "regime" => self.regime.is_some(),
             "recursion_depth" => self.recursion_depth.is_some(),

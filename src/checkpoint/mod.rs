@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::basin::BasinCoords;
+use crate::basin::{BASIN_DIMENSIONS, BasinCoords};
 use crate::disk::{self, NewFile};
 use crate::entry::CheckpointCreated;
 use crate::error::{Error, Result};
@@ -82,9 +82,52 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 
 /// Writes the file of a new checkpoint; what the journal is to say of it. The file is persisted.
 pub(crate) fn save(root: &Path, new: NewCheckpoint) -> Result<CheckpointCreated> {
-    let created_at = Timestamp::now();
-    let (checkpoint_id, path) = write_file(root, &new, created_at)?;
-    let (size_bytes, sha256) = size_and_hash(&path)?;
+    let (checkpoint_id, path) = write_file(root, &new, Timestamp::now())?;
+    describe(&new, checkpoint_id, &path)
+}
+
+/// As [`save`], for an id that no journal entry names: if there is a file of it, a crash left it,
+/// and it is taken if it holds the same state.
+pub(crate) fn save_or_adopt(root: &Path, new: NewCheckpoint) -> Result<CheckpointCreated> {
+    let (checkpoint_id, path) = match write_file(root, &new, Timestamp::now()) {
+        Err(Error::CheckpointExists { id }) => {
+            let path = folder(root).join(file_name(&id));
+            if !holds(&path, &new)? {
+                return Err(Error::CheckpointExists { id });
+            }
+            (id, path)
+        }
+        written => written?,
+    };
+    describe(&new, checkpoint_id, &path)
+}
+
+/// Whether a file holds the state and the coordinates of a new checkpoint.
+fn holds(path: &Path, new: &NewCheckpoint) -> Result<bool> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let Ok((state_dict, coords)) = npz::read(file) else { return Ok(false) };
+    let bits = |coords: &[f64; BASIN_DIMENSIONS]| coords.map(f64::to_bits);
+    let same_coords =
+        coords.as_ref().map(bits) == new.basin_coords.as_ref().map(|new| bits(new.as_array()));
+    Ok(same_coords && state_dict == new.state_dict)
+}
+
+/// What the journal is to say of a checkpoint whose file is complete.
+fn describe(
+    new: &NewCheckpoint,
+    checkpoint_id: CheckpointId,
+    path: &Path,
+) -> Result<CheckpointCreated> {
+    let (size_bytes, sha256) = size_and_hash(path)?;
+    let created = expect(new, checkpoint_id)?;
+    Ok(CheckpointCreated { size_bytes, sha256, ..created })
+}
+
+/// What the journal is to say of a checkpoint, before its file's size and hash are known.
+pub(crate) fn expect(
+    new: &NewCheckpoint,
+    checkpoint_id: CheckpointId,
+) -> Result<CheckpointCreated> {
     let summary = new
         .state_dict
         .summary()
@@ -96,12 +139,12 @@ pub(crate) fn save(root: &Path, new: NewCheckpoint) -> Result<CheckpointCreated>
         step: new.step,
         phi: Some(new.phi),
         kappa: new.kappa,
-        regime: new.regime,
-        basin_coords: new.basin_coords,
+        regime: new.regime.clone(),
+        basin_coords: new.basin_coords.clone(),
         state_dict: summary,
-        metadata: new.metadata,
-        size_bytes,
-        sha256,
+        metadata: new.metadata.clone(),
+        size_bytes: 0,
+        sha256: "0".repeat(64),
     })
 }
 

@@ -16,11 +16,12 @@ pub(crate) mod marker;
 mod reader;
 pub(crate) mod recovery;
 mod segment;
+pub(crate) mod whole;
 pub(crate) mod writer;
 
 pub use batch::{Batch, BatchLimits, Content, Line};
 pub use cursor::{ChainHash, Cursor};
-pub(crate) use discover::last_attempt;
 pub use discover::{Listing, Refused, Segment, discover};
+pub(crate) use discover::{last_attempt, read_header};
 pub use reader::SegmentReader;
 pub use segment::{FORMAT_VERSION, Header, Source, Writer};

@@ -21,7 +21,7 @@ use crate::entry::line::{self, LINE_BYTES_MAX};
 use crate::error::{Error, Result};
 
 /// Line numbers fit PostgreSQL's `integer`.
-const SEGMENT_LINES_MAX: u32 = i32::MAX as u32;
+pub(super) const SEGMENT_LINES_MAX: u32 = i32::MAX as u32;
 
 /// The one writer of one segment.
 #[derive(Debug)]
