@@ -187,7 +187,7 @@ fn about(
     if about.phi.is_none() {
         about.phi = phi_of(id);
         let note = match about.phi {
-            Some(phi) => format!("has no phi beside it; {phi} is taken from its name"),
+            Some(phi) => format!("has no phi beside it; its name tells {phi}"),
             None => "has no phi, neither beside it nor in its name".to_owned(),
         };
         run.recorder.note(path, note)?;
@@ -198,7 +198,7 @@ fn about(
             None => (modified(path), "file's time of change"),
         };
         about.created_at = time;
-        run.recorder.note(path, format!("created_at is taken from its {place}"))?;
+        run.recorder.note(path, format!("has no timestamp beside it; its {place} tells it"))?;
     }
     Ok(about)
 }

@@ -149,12 +149,14 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_and_folders_are_refused() {
+    fn links_folders_and_what_is_no_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("session_1.jsonl")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", folder.path().join("session_2.jsonl")).unwrap();
+        let socket = folder.path().join("session_3.jsonl");
+        let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         let (found, refused) = look_at(folder.path()).unwrap();
-        assert_eq!((found.telemetry.len(), refused), (0, 2));
+        assert_eq!((found.telemetry.len(), refused), (0, 3));
     }
 
     #[test]
