@@ -58,8 +58,10 @@ impl Fields {
         })
     }
 
+    /// Takes an object; null is taken and is nothing.
     pub(super) fn object(&mut self, key: &str) -> Option<Fields> {
-        self.take_as(key, |value| Self::of(value.clone()))
+        let at = self.0.iter().position(|(name, value)| name == key && is_object_or_null(value))?;
+        Self::of(self.0.remove(at).1)
     }
 
     /// Takes a whole value; null is nothing.
@@ -111,6 +113,10 @@ impl Fields {
     }
 }
 
+fn is_object_or_null(value: &Value) -> bool {
+    matches!(value, Value::Dict(_) | Value::Null)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +127,13 @@ mod tests {
         assert_eq!((fields.integer("step"), fields.text("metric")), (None, None));
         assert_eq!(fields.float("value"), Some(3.0));
         assert_eq!(fields.into_rest(), [("step".to_owned(), Value::Float(1.5))]);
+    }
+
+    #[test]
+    fn an_object_that_is_null_is_nothing_and_another_value_stays() {
+        let mut fields = Fields::parse(br#"{"telemetry": null, "emergency": 1}"#).unwrap();
+        assert!(fields.object("telemetry").is_none() && fields.object("emergency").is_none());
+        assert_eq!(fields.into_rest(), [("emergency".to_owned(), Value::Int(1))]);
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub struct Source {
     pub first_line: u64,
     /// The line after the last one that was taken.
     pub next_line: u64,
-    /// SHA-256 of the file's bytes before `next_line`.
+    /// SHA-256 of the file's bytes before `next_line`; a last line without a newline counts as
+    /// if it had one.
     pub sha256: String,
 }
 
