@@ -1,6 +1,6 @@
 //! The standalone copy of an emergency event: one JSON file that a person finds and opens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::disk;
 use crate::entry::{Emergency, Entry};
@@ -38,16 +38,24 @@ impl EventId {
 /// Writes `logs/emergency/emergency_<event id>.json` and persists it. A file of an earlier event
 /// of the same id stays, and this one gets `place` in its name.
 pub(crate) fn write_copy(root: &Path, id: &EventId, entry: &Entry, place: &str) -> Result<()> {
-    let folder = root.join("logs").join("emergency");
-    disk::create_folder(&folder)?;
-    let name = id.in_file_name();
-    let stem = if name.starts_with("emergency_") { name } else { format!("emergency_{name}") };
-    let path = folder.join(format!("{stem}.json"));
+    let path = copy_path(root, id);
+    disk::create_folder(&folder(root))?;
     let mut bytes = serde_json::to_vec_pretty(entry)
         .map_err(|error| Error::io("write", &path)(std::io::Error::other(error)))?;
     bytes.push(b'\n');
     if !disk::write_new(&path, &bytes)? {
-        disk::write_new(&folder.join(format!("{stem}.{place}.json")), &bytes)?;
+        disk::write_new(&path.with_extension(format!("{place}.json")), &bytes)?;
     }
     Ok(())
+}
+
+/// Where the copy of an event lies, unless an earlier event had its id.
+pub(crate) fn copy_path(root: &Path, id: &EventId) -> PathBuf {
+    let name = id.in_file_name();
+    let stem = if name.starts_with("emergency_") { name } else { format!("emergency_{name}") };
+    folder(root).join(format!("{stem}.json"))
+}
+
+fn folder(root: &Path) -> PathBuf {
+    root.join("logs").join("emergency")
 }

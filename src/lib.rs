@@ -20,6 +20,7 @@ mod store;
 mod telemetry;
 mod timestamp;
 pub mod value;
+mod verify;
 
 pub use basin::{BASIN_DIMENSIONS, BasinCoords};
 pub use checkpoint::array::Array;
@@ -40,3 +41,4 @@ pub use store::Store;
 pub use telemetry::{FLOAT_FIELDS, Telemetry};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use value::{ArrayPlace, ArrayRef, BigInt, PlainJson, Value, ValueError};
+pub use verify::{FINDINGS_MAX, Finding, FindingKind, VerifyReport};

@@ -1,0 +1,94 @@
+//! Is everything in the store what it should be? Reads all of it and changes nothing.
+//!
+//! Every line of every segment is parsed and its checksum compared, every checkpoint file is
+//! compared with its journal entry and read, and the index is compared with the files. What is
+//! not as it should be is a [`Finding`] with file, line, byte, reason and remedy; one finding
+//! never hides another. Nothing is repaired here.
+
+mod checkpoints;
+mod index;
+mod report;
+mod segments;
+mod writers;
+
+pub use report::{FINDINGS_MAX, Finding, FindingKind, VerifyReport};
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::journal::{Listing, discover};
+use crate::query::Progress;
+use crate::store::Store;
+use checkpoints::Checkpoints;
+use index::IndexView;
+
+/// What one verification carries from file to file.
+struct Verification<'a> {
+    root: &'a Path,
+    report: VerifyReport,
+    checkpoints: Checkpoints,
+    index: IndexView,
+    bytes_total: u64,
+    bytes_done: u64,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Store {
+    /// Reads the whole store and lists what is not as it should be. Changes nothing.
+    ///
+    /// Other processes may write meanwhile: the unfinished last line of a live writer is no
+    /// finding. Memory: one array of a checkpoint, one batch of lines, a few hundred bytes for each
+    /// checkpoint and segment, and at most [`FINDINGS_MAX`] findings.
+    ///
+    /// # Errors
+    /// A folder of the store cannot be listed. Damage is no error but a finding.
+    pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport> {
+        let root = self.root();
+        let mut report = VerifyReport::default();
+        // files first, entries after: a checkpoint that is saved meanwhile is no orphan
+        let checkpoints = Checkpoints::list(root)?;
+        let index = IndexView::open(root, &mut report);
+        let listing = discover(root)?;
+        let mut verification = Verification {
+            root,
+            bytes_total: checkpoints.bytes_total() + segments_bytes(&listing),
+            report,
+            checkpoints,
+            index,
+            bytes_done: 0,
+            progress,
+        };
+        verification.segments(listing)?;
+        verification.checkpoint_files();
+        Ok(verification.report)
+    }
+}
+
+impl Verification<'_> {
+    fn advance(&mut self, bytes: u64) {
+        self.bytes_done += bytes;
+        (self.progress)(Progress {
+            done_bytes: self.bytes_done,
+            total_bytes: self.bytes_total.max(self.bytes_done),
+        });
+    }
+
+    fn found(&mut self, finding: Finding) {
+        self.report.add(finding.relative_to(self.root));
+    }
+
+    /// A file that cannot be read is a finding, and the next file is looked at.
+    fn failed(&mut self, path: &Path, error: &Error) {
+        let remedy = "check the disk and the file's permissions, then verify again";
+        self.found(Finding::new(FindingKind::FileUnreadable, path, error.to_string(), remedy));
+    }
+}
+
+fn segments_bytes(listing: &Listing) -> u64 {
+    let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    listing.segments.iter().map(|segment| length(&segment.path)).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Checkpoint files against what the journal says of them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Verification;
+use super::report::{Finding, FindingKind};
+use crate::checkpoint::npz::{Limits, NpzReader};
+use crate::checkpoint;
+use crate::entry::{Action, CheckpointAction, CheckpointCreated};
+use crate::error::{Error, Result};
+use crate::ids::CheckpointId;
+use crate::journal::Line;
+use crate::value::Value;
+
+/// Files of the checkpoints' folder and entries of the journal, until both are known.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    /// Size in bytes by file name.
+    files: BTreeMap<String, u64>,
+    created: Vec<Created>,
+    pruned: HashSet<CheckpointId>,
+}
+
+/// An entry, and the line where it stands.
+#[derive(Debug)]
+struct Created {
+    entry: CheckpointCreated,
+    segment: PathBuf,
+    line: u32,
+}
+
+impl Checkpoints {
+    /// Lists the files that are there now.
+    pub(super) fn list(root: &Path) -> Result<Self> {
+        let folder = checkpoint::folder(root);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            entries => entries.map_err(Error::io("list", &folder))?,
+        };
+        let mut files = BTreeMap::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list", &folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".npz") {
+                files.insert(name, entry.metadata().map_or(0, |found| found.len()));
+            }
+        }
+        Ok(Self { files, ..Self::default() })
+    }
+
+    pub(super) fn bytes_total(&self) -> u64 {
+        self.files.values().sum()
+    }
+
+    pub(super) fn created(&mut self, segment: &Path, line: &Line, entry: &CheckpointCreated) {
+        // the state's summary may be long and is not asked for here
+        let entry = CheckpointCreated { state_dict: Value::Null, metadata: None, ..entry.clone() };
+        let segment = segment.to_owned();
+        self.created.push(Created { entry, segment, line: line.number });
+    }
+
+    pub(super) fn action(&mut self, action: &CheckpointAction) {
+        if action.action == Action::Pruned {
+            self.pruned.insert(action.checkpoint_id.clone());
+        }
+    }
+}
+
+impl Verification<'_> {
+    /// Runs once all entries are known.
+    pub(super) fn checkpoint_files(&mut self) {
+        let Checkpoints { mut files, created, pruned } = std::mem::take(&mut self.checkpoints);
+        for created in created {
+            let bytes = files.remove(&created.entry.file);
+            if !pruned.contains(&created.entry.checkpoint_id) {
+                self.checkpoint_file(&created);
+            }
+            self.advance(bytes.unwrap_or(0));
+        }
+        for file in files.into_keys() {
+            self.found(Finding::new(
+                FindingKind::CheckpointOrphan,
+                &checkpoint::folder(self.root).join(file),
+                "no journal entry names it: its program died while it saved, or the file came \
+                 from elsewhere"
+                    .into(),
+                "move it away if nobody misses it; nothing reads it",
+            ));
+        }
+    }
+
+    fn checkpoint_file(&mut self, created: &Created) {
+        let kind = match self.read_checkpoint(&created.entry) {
+            Ok(bytes) => {
+                self.report.checkpoints += 1;
+                self.report.checkpoint_bytes += bytes;
+                return;
+            }
+            Err(error) => error,
+        };
+        let (kind, reason) = match kind {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                (FindingKind::CheckpointMissing, "is gone and was not pruned".to_owned())
+            }
+            Error::CheckpointDamaged { reason, .. } => (FindingKind::CheckpointDamaged, reason),
+            Error::Npz { source, .. } => (FindingKind::CheckpointDamaged, source.to_string()),
+            other => (FindingKind::CheckpointDamaged, other.to_string()),
+        };
+        let segment = created.segment.strip_prefix(self.root).unwrap_or(&created.segment);
+        let entry = format!("entry: {} line {}", segment.display(), created.line);
+        let path = checkpoint::folder(self.root).join(&created.entry.file);
+        let remedy = "copy the file back from a backup";
+        self.found(Finding::new(kind, &path, format!("{reason} ({entry})"), remedy));
+    }
+
+    /// Size and SHA-256, then every member, one at a time.
+    fn read_checkpoint(&self, created: &CheckpointCreated) -> Result<u64> {
+        let path = checkpoint::path_of(self.root, &created.file)?;
+        checkpoint::check(&path, created)?;
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let failed = |source| Error::Npz { path: path.clone(), source };
+        let mut npz = NpzReader::open(file, Limits::default()).map_err(failed)?;
+        let members: Vec<String> = npz.members().map(str::to_owned).collect();
+        for member in members {
+            npz.array(&member).map_err(failed)?;
+        }
+        Ok(created.size_bytes)
+    }
+}

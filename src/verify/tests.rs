@@ -1,0 +1,145 @@
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::*;
+use crate::{
+    Array, CheckpointId, Emergency, EventId, NewCheckpoint, Outcome, SessionId, Telemetry, Value,
+};
+
+/// A store of one ended session: header, start, three records, a checkpoint and its rank, end.
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let session = store.start_session(SessionId::new("run").unwrap()).unwrap();
+    for step in 0..3 {
+        session.record_telemetry(step, &Telemetry::default()).unwrap();
+    }
+    let weights = ndarray::Array1::<f32>::zeros(100);
+    let state = Value::Array(Array::from_ndarray(&weights));
+    let mut checkpoint = NewCheckpoint::new(state, 0.7);
+    checkpoint.checkpoint_id = Some(CheckpointId::new("c").unwrap());
+    session.save_checkpoint(checkpoint).unwrap();
+    session.end(Outcome::Completed).unwrap();
+    (folder, store)
+}
+
+fn segment(store: &Store) -> PathBuf {
+    store.root().join("logs/telemetry/session_run.jsonl")
+}
+
+fn change_byte(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+fn verify(store: &Store) -> VerifyReport {
+    store.verify(&mut |_| {}).unwrap()
+}
+
+fn kinds(store: &Store) -> Vec<FindingKind> {
+    verify(store).findings.iter().map(|finding| finding.kind).collect()
+}
+
+#[test]
+fn a_sound_store_has_no_findings_and_totals() {
+    let (_folder, store) = store();
+    let report = verify(&store);
+    assert_eq!(report.findings, []);
+    assert!(report.is_sound());
+    assert_eq!((report.segments, report.entries, report.records), (1, 7, 3));
+    assert_eq!(report.checkpoints, 1);
+    assert_eq!(report.journal_bytes, fs::metadata(segment(&store)).unwrap().len());
+}
+
+#[test]
+fn a_changed_byte_is_found_by_file_line_and_byte() {
+    let (_folder, store) = store();
+    let text = fs::read_to_string(segment(&store)).unwrap();
+    let byte = text.match_indices('\n').nth(2).unwrap().0 + 1;
+    change_byte(&segment(&store), byte + 40);
+    let report = verify(&store);
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!(finding.kind, FindingKind::LineInvalid);
+    assert_eq!(finding.path, Path::new("logs/telemetry/session_run.jsonl"));
+    assert_eq!((finding.line, finding.byte), (Some(3), Some(byte as u64)));
+    assert_eq!(report.records, 2);
+}
+
+#[test]
+fn a_torn_tail_of_a_sealed_segment_is_damage() {
+    let (_folder, store) = store();
+    append(&segment(&store), b"{\"timestamp");
+    assert_eq!(kinds(&store), [FindingKind::TailTorn]);
+}
+
+#[test]
+fn a_torn_tail_of_a_live_segment_is_no_finding() {
+    let (_folder, store) = store();
+    let session = store.start_session(SessionId::new("live").unwrap()).unwrap();
+    append(&store.root().join("logs/telemetry/session_live.jsonl"), b"{\"timestamp");
+    assert_eq!(kinds(&store), []);
+    drop(session);
+}
+
+#[test]
+fn a_lost_or_changed_checkpoint_is_damage_and_an_orphan_is_none() {
+    let (_folder, store) = store();
+    let folder = store.root().join("checkpoints");
+    fs::copy(folder.join("c.npz"), folder.join("orphan.npz")).unwrap();
+    change_byte(&folder.join("c.npz"), 200);
+    assert_eq!(kinds(&store), [FindingKind::CheckpointDamaged, FindingKind::CheckpointOrphan]);
+    fs::remove_file(folder.join("c.npz")).unwrap();
+    let report = verify(&store);
+    assert_eq!(report.findings[0].kind, FindingKind::CheckpointMissing);
+    assert_eq!((report.damage_count, report.note_count), (1, 1));
+}
+
+#[test]
+fn a_lost_copy_of_an_emergency_is_a_note() {
+    let (_folder, store) = store();
+    let session = store.start_session(SessionId::new("e").unwrap()).unwrap();
+    let id = EventId::new("e-1").unwrap();
+    session.record_emergency(Emergency::new(id, "collapse", "high")).unwrap();
+    assert_eq!(kinds(&store), []);
+    fs::remove_file(store.root().join("logs/emergency/emergency_e-1.json")).unwrap();
+    assert_eq!(kinds(&store), [FindingKind::EmergencyCopyMissing]);
+    assert!(verify(&store).is_sound());
+}
+
+#[test]
+fn files_that_are_no_segments_are_damage() {
+    let (_folder, store) = store();
+    let folder = store.root().join("logs/telemetry");
+    fs::write(folder.join("empty.jsonl"), "").unwrap();
+    fs::write(folder.join("other.jsonl"), "{}\n").unwrap();
+    fs::copy(segment(&store), folder.join("twice.jsonl")).unwrap();
+    let mut kinds = kinds(&store);
+    kinds.sort_by_key(|kind| format!("{kind:?}"));
+    let refused = FindingKind::FileRefused;
+    assert_eq!(kinds, [refused, refused, FindingKind::SegmentTwice]);
+}
+
+#[test]
+fn verifying_changes_no_file() {
+    let (_folder, store) = store();
+    append(&segment(&store), b"{\"torn");
+    let before = fs::read(segment(&store)).unwrap();
+    verify(&store);
+    assert_eq!(fs::read(segment(&store)).unwrap(), before);
+    assert!(!store.root().join("index.sqlite").exists());
+}
+
+#[test]
+fn findings_beyond_the_limit_are_counted() {
+    let (_folder, store) = store();
+    append(&segment(&store), "damaged\n".repeat(FINDINGS_MAX + 5).as_bytes());
+    let report = verify(&store);
+    assert_eq!(report.findings.len(), FINDINGS_MAX);
+    assert_eq!(report.damage_count, FINDINGS_MAX as u64 + 5);
+}
