@@ -20,7 +20,7 @@ mod store;
 mod telemetry;
 mod timestamp;
 pub mod value;
-mod verify;
+pub mod verify;
 
 pub use basin::{BASIN_DIMENSIONS, BasinCoords};
 pub use checkpoint::array::Array;

@@ -17,8 +17,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::index::Progress;
 use crate::journal::{Listing, discover};
-use crate::query::Progress;
 use crate::store::Store;
 use checkpoints::Checkpoints;
 use index::IndexView;
@@ -69,8 +69,9 @@ impl Verification<'_> {
     fn advance(&mut self, bytes: u64) {
         self.bytes_done += bytes;
         (self.progress)(Progress {
-            done_bytes: self.bytes_done,
-            total_bytes: self.bytes_total.max(self.bytes_done),
+            lines_done: self.report.entries,
+            bytes_done: self.bytes_done,
+            bytes_total: self.bytes_total.max(self.bytes_done),
         });
     }
 

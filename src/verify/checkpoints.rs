@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::Verification;
 use super::report::{Finding, FindingKind};
-use crate::checkpoint::npz::{Limits, NpzReader};
 use crate::checkpoint;
+use crate::checkpoint::npz::{Limits, NpzReader};
 use crate::entry::{Action, CheckpointAction, CheckpointCreated};
 use crate::error::{Error, Result};
 use crate::ids::CheckpointId;

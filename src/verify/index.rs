@@ -110,9 +110,7 @@ impl IndexView {
     }
 }
 
-fn read_segments(
-    connection: &Connection,
-) -> rusqlite::Result<HashMap<SegmentId, IndexedSegment>> {
+fn read_segments(connection: &Connection) -> rusqlite::Result<HashMap<SegmentId, IndexedSegment>> {
     let mut statement = connection.prepare(
         "SELECT segment_id, segment_no, next_line, next_byte, chain_hash FROM index_segments",
     )?;
@@ -150,7 +148,8 @@ impl Verification<'_> {
         let Some(indexed) = &scan.indexed else { return };
         if indexed.cursor.next_line > end.next_line {
             let (read, there) = (indexed.cursor.next_line, end.next_line);
-            let reason = format!("has {there} lines, the index has read {read}: the file lost some");
+            let reason =
+                format!("has {there} lines, the index has read {read}: the file lost some");
             let remedy = "copy the file back from a backup, then tidelog rebuild";
             let kind = FindingKind::IndexDiffers;
             self.found(Finding::new(kind, &scan.segment.path, reason, remedy));

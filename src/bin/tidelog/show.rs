@@ -1,0 +1,157 @@
+use std::ops::ControlFlow;
+
+use clap::Args;
+use serde::Serialize;
+use tidelog::{SessionId, Store};
+use tidelog::{SessionStats, SqlValue};
+
+use crate::chart;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::rows::Rows;
+use crate::text;
+
+/// Points that a chart is drawn from; of longer sessions every n-th record is taken.
+const CHART_POINTS_MAX: u64 = 20_000;
+
+/// Show one session: statistics, parts, emergencies, checkpoints, last records, and phi as a chart.
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The session, as `tidelog sessions` lists it
+    #[arg(value_name = "ID")]
+    session: SessionId,
+}
+
+/// What `--json` prints; the lists hold objects with the columns of their tables.
+#[derive(Serialize)]
+struct Document {
+    stats: SessionStats,
+    #[serde(flatten)]
+    sections: Sections,
+}
+
+/// The newest or best rows of what belongs to a session.
+#[derive(Serialize)]
+struct Sections {
+    parts: Rows,
+    emergencies: Rows,
+    checkpoints: Rows,
+    last_records: Rows,
+}
+
+impl Show {
+    pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
+        let store = context.open()?;
+        if !context.json {
+            return print(&store, &self.session, output);
+        }
+        let stats = store.get_session_stats(&self.session)?;
+        let sections = sections(&store, &self.session)?;
+        Ok(output.json(&Document { stats, sections })?)
+    }
+}
+
+/// Everything about a session, for people.
+pub(crate) fn print(store: &Store, id: &SessionId, output: &mut Output) -> Result<(), CliError> {
+    let stats = store.get_session_stats(id)?;
+    let sections = sections(store, id)?;
+    print_stats(&stats, output)?;
+    for (title, rows) in [
+        ("parts, one for each writer", &sections.parts),
+        ("emergencies, newest first", &sections.emergencies),
+        ("checkpoints, best first", &sections.checkpoints),
+        ("last records", &sections.last_records),
+    ] {
+        if !rows.is_empty() {
+            output.line(format!("\n{title}"))?;
+            output.lines(rows.table())?;
+        }
+    }
+    let stride = stats.total_steps / CHART_POINTS_MAX + 1;
+    let chart = chart::draw(&phi_by_step(store, id, stride)?);
+    if !chart.is_empty() {
+        let of = if stride > 1 { format!(", every {stride}th record") } else { String::new() };
+        output.line(format!("\nphi over steps{of}"))?;
+        output.lines(chart)?;
+    }
+    Ok(())
+}
+
+fn print_stats(stats: &SessionStats, output: &mut Output) -> std::io::Result<()> {
+    output.line(format!("session {}: {}", stats.session_id, stats.status))?;
+    output.fields(&[
+        ("started", text::optional(stats.started_at.map(text::time))),
+        ("ended", text::optional(stats.ended_at.map(text::time))),
+        ("duration", text::optional(stats.duration_seconds.map(text::duration))),
+        ("records", stats.total_steps.to_string()),
+        (
+            "phi",
+            format!(
+                "avg {}  max {}  min {}",
+                text::number(stats.avg_phi),
+                text::number(stats.max_phi),
+                text::number(stats.min_phi)
+            ),
+        ),
+        ("kappa", format!("avg {}", text::number(stats.avg_kappa))),
+        ("emergencies", stats.emergency_count.to_string()),
+        (
+            "checkpoints",
+            format!(
+                "{}, best phi {}",
+                stats.checkpoint_count,
+                text::number(stats.best_checkpoint_phi)
+            ),
+        ),
+    ])
+}
+
+/// An id has no character that ends a text in SQL, so it may stand in one.
+fn sections(store: &Store, id: &SessionId) -> Result<Sections, CliError> {
+    let rows = |columns: &str, table: &str, order: &str| {
+        let query = format!("SELECT {columns} FROM {table} WHERE session_id = '{id}' {order}");
+        Rows::query(store, &query)
+    };
+    Ok(Sections {
+        parts: rows(
+            "attempt, status, started_at, ended_at, reason",
+            "session_parts",
+            "ORDER BY attempt, started_at LIMIT 100",
+        )?,
+        emergencies: rows(
+            "timestamp, step, severity, reason, metric, value, threshold, event_id",
+            "emergency_events",
+            "ORDER BY timestamp DESC LIMIT 10",
+        )?,
+        checkpoints: rows(
+            "rank, checkpoint_id, step, phi, kappa, regime, size_bytes, state",
+            "checkpoints",
+            "ORDER BY rank IS NULL, rank LIMIT 10",
+        )?,
+        last_records: rows(
+            "timestamp, step, phi, kappa_eff, regime, basin_distance, emergency",
+            "telemetry_records",
+            "ORDER BY timestamp DESC, step DESC, line_no DESC LIMIT 5",
+        )?,
+    })
+}
+
+fn phi_by_step(store: &Store, id: &SessionId, stride: u64) -> Result<Vec<(i64, f64)>, CliError> {
+    let query = format!(
+        "SELECT step, phi FROM telemetry_records
+         WHERE session_id = '{id}' AND line_no % {stride} = 0 ORDER BY timestamp, step, line_no"
+    );
+    let mut points = Vec::new();
+    store.sql(
+        &query,
+        |_| {},
+        |row| {
+            if let [SqlValue::Integer(step), SqlValue::Real(phi)] = row {
+                points.push((*step, *phi));
+            }
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(points)
+}

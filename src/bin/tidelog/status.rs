@@ -1,0 +1,92 @@
+use clap::Args;
+use serde::Serialize;
+use tidelog::LiveWriter;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::rows::Rows;
+use crate::table::{self, Side};
+use crate::text;
+
+const ACTIVE_SESSIONS: &str = "SELECT session_id, started_at, total_steps, avg_phi, emergency_count
+     FROM telemetry_sessions WHERE status = 'active' ORDER BY started_at DESC LIMIT 20";
+
+/// Show the store at a glance: sizes, who writes, what is active.
+#[derive(Args)]
+pub(crate) struct Status {}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    store: String,
+    #[serde(flatten)]
+    status: tidelog::Status,
+    active_sessions: Rows,
+}
+
+impl Status {
+    pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
+        let store = context.open()?;
+        let document = Document {
+            store: context.store_path().display().to_string(),
+            status: store.status()?,
+            active_sessions: Rows::query(&store, ACTIVE_SESSIONS)?,
+        };
+        match context.json {
+            true => Ok(output.json(&document)?),
+            false => Ok(print(&document, output)?),
+        }
+    }
+}
+
+fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
+    let status = &document.status;
+    output.line(format!("store {} ({})", document.store, status.store_id))?;
+    let sized = |count: usize, one: &str, bytes: u64| {
+        format!("{}, {}", text::count(count as u64, one), text::bytes(bytes))
+    };
+    output.fields(&[
+        ("journal", sized(status.segments, "segment", status.journal_bytes)),
+        ("checkpoints", sized(status.checkpoint_files, "file", status.checkpoint_bytes)),
+        ("index", text::bytes(status.index_bytes)),
+        ("disk", format!("{} free", text::bytes(status.free_bytes))),
+    ])?;
+    if !document.active_sessions.is_empty() {
+        output.line("\nactive sessions")?;
+        output.lines(document.active_sessions.table())?;
+    }
+    writers("being written now", &status.writers, output)?;
+    writers(
+        "abandoned by writers that died; sealed by the next writer",
+        &status.abandoned,
+        output,
+    )?;
+    if !status.refused_files.is_empty() {
+        output.line("\nfiles that are no segments; `tidelog verify` says more")?;
+    }
+    for file in &status.refused_files {
+        output.line(format!("  {}: {}", text::clean(&file.path), text::clean(&file.reason)))?;
+    }
+    Ok(())
+}
+
+fn writers(title: &str, writers: &[LiveWriter], output: &mut Output) -> std::io::Result<()> {
+    if writers.is_empty() {
+        return Ok(());
+    }
+    let headings = [
+        ("session", Side::Left),
+        ("pid", Side::Right),
+        ("host", Side::Left),
+        ("since", Side::Left),
+        ("segment", Side::Left),
+    ];
+    let cells = |writer: &LiveWriter| {
+        let session = writer.session_id.as_ref().map_or("(the store)".into(), ToString::to_string);
+        let (pid, host) = (writer.pid.to_string(), text::clean(&writer.host));
+        vec![session, pid, host, text::time(writer.since), writer.segment.to_string()]
+    };
+    output.line(format!("\n{title}"))?;
+    output.lines(table::lines(&headings, writers.iter().map(cells).collect()))
+}

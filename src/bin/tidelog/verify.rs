@@ -1,0 +1,71 @@
+use clap::Args;
+use tidelog::verify::{Finding, VerifyReport};
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::progress::Bar;
+use crate::text;
+
+/// Read everything in the store and list what is damaged.
+///
+/// Checks every line (checksum and content), every checkpoint (size, SHA-256, content), the
+/// copies of emergency events, and the index against the files. Changes nothing. Ends with exit
+/// code 3 if it found damage.
+#[derive(Args)]
+pub(crate) struct Verify {}
+
+impl Verify {
+    pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
+        let store = context.open()?;
+        let bar = Bar::new("verifying");
+        let report = store.verify(&mut |progress| bar.show(progress))?;
+        drop(bar);
+        match context.json {
+            true => output.json(&report)?,
+            false => print(&report, output)?,
+        }
+        match report.is_sound() {
+            true => Ok(()),
+            false => {
+                output.flush()?;
+                Err(CliError::damage())
+            }
+        }
+    }
+}
+
+fn print(report: &VerifyReport, output: &mut Output) -> std::io::Result<()> {
+    for finding in &report.findings {
+        output.line(headline(finding))?;
+        output.line(format!("        try: {}", text::clean(&finding.remedy)))?;
+    }
+    let found = report.damage_count + report.note_count;
+    match found.saturating_sub(report.findings.len() as u64) {
+        0 => {}
+        more => output.line(format!("… and {} more", text::count(more, "finding")))?,
+    }
+    output.line(format!(
+        "verified: {}, {} ({}), {} ({})",
+        text::count(report.segments, "segment"),
+        text::count(report.entries, "line"),
+        text::bytes(report.journal_bytes),
+        text::count(report.checkpoints, "checkpoint"),
+        text::bytes(report.checkpoint_bytes),
+    ))?;
+    output.line(match (report.damage_count, report.note_count) {
+        (0, 0) => "sound: nothing to report".into(),
+        (0, notes) => format!("sound, with {} about harmless things", text::count(notes, "note")),
+        (damage, _) => format!("damage found in {}", text::count(damage, "place")),
+    })
+}
+
+fn headline(finding: &Finding) -> String {
+    let heading = if finding.damage { "damage" } else { "note  " };
+    let path = text::clean(&finding.path.display().to_string());
+    let place = match (finding.line, finding.byte) {
+        (Some(line), Some(byte)) => format!(" line {line} (byte {byte})"),
+        _ => String::new(),
+    };
+    format!("{heading}  {path}{place}: {}", text::clean(&finding.reason))
+}
