@@ -127,7 +127,7 @@ impl Session {
         emergency.telemetry.as_ref().map_or(Ok(()), check_names)?;
         emergency.session_id = None;
         let event_id = emergency.event_id.clone();
-        let (mut entry, line) = self.append(Body::Emergency(emergency))?;
+        let (mut entry, line) = self.append(Body::Emergency(Box::new(emergency)))?;
         self.persist()?;
         if let Body::Emergency(emergency) = &mut entry.body {
             emergency.session_id = Some(self.id.clone());

@@ -87,7 +87,7 @@ fn records(store: &Store) -> Vec<(Header, Record)> {
 
 fn emergencies(store: &Store) -> BTreeMap<String, Emergency> {
     let event = |(_, entry): (Header, Entry)| match entry.body {
-        Body::Emergency(event) => Some((event.event_id.to_string(), event)),
+        Body::Emergency(event) => Some((event.event_id.to_string(), *event)),
         _ => None,
     };
     entries(store).into_iter().filter_map(event).collect()

@@ -7,8 +7,11 @@
 
 mod checkpoint_numpy;
 mod fold;
+mod import;
+mod index;
 mod index_schema;
 mod migrate;
+mod query;
 mod recording;
 mod schema;
 mod support;

@@ -180,7 +180,13 @@ mod tests {
         for compression in [Compression::Stored, Compression::Deflated] {
             let (read_state, coords) = read(Cursor::new(file(&state(), compression))).unwrap();
             assert_eq!(read_state, state());
-            assert!(coords.unwrap().iter().enumerate().all(|(i, c)| *c == i as f64 / 3.0));
+            assert!(
+                coords
+                    .unwrap()
+                    .iter()
+                    .enumerate()
+                    .all(|(i, c)| c.to_bits() == (i as f64 / 3.0).to_bits())
+            );
         }
         for lone in [Value::Null, Value::Array(Array::from_ndarray(&array![1_i64]))] {
             let file = write(Cursor::new(Vec::new()), &lone, None, Compression::Stored).unwrap();

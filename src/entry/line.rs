@@ -149,7 +149,7 @@ mod tests {
             let outcome = Outcome::Failed;
             check(Body::SessionEnded(SessionEnded { outcome, reason: Some("why".into()), of }));
         }
-        check(Body::Emergency(Emergency {
+        check(Body::Emergency(Box::new(Emergency {
             event_id: EventId::new("e-1").unwrap(),
             session_id: Some(session_id.clone()),
             step: Some(-1),
@@ -160,7 +160,7 @@ mod tests {
             threshold: None,
             telemetry: Some(Telemetry::default()),
             metadata: metadata.clone(),
-        }));
+        })));
         let basin_coords = BasinCoords::from([0.1; 64]);
         check(Body::Basin(BasinPoint {
             step: None,

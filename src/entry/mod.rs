@@ -38,7 +38,7 @@ pub enum Body {
     /// A writer's part of a session is over.
     SessionEnded(SessionEnded),
     /// Something broke down.
-    Emergency(Emergency),
+    Emergency(Box<Emergency>),
     /// A point of the basin's trajectory.
     Basin(BasinPoint),
     /// A checkpoint file is complete.

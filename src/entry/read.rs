@@ -130,7 +130,7 @@ impl Wire<'_> {
 
     fn into_emergency(self) -> Result<Body, Missing> {
         let inner = needed(self.emergency, "emergency")?;
-        Ok(Body::Emergency(Emergency {
+        Ok(Body::Emergency(Box::new(Emergency {
             event_id: inner.event_id,
             session_id: self.session_id,
             step: self.step,
@@ -141,7 +141,7 @@ impl Wire<'_> {
             threshold: inner.threshold,
             telemetry: self.telemetry,
             metadata: self.metadata,
-        }))
+        })))
     }
 
     fn into_basin(self) -> Result<Body, Missing> {

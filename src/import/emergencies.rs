@@ -159,7 +159,7 @@ fn event(bytes: &[u8], stem: &str, times: &mut LocalTimes) -> Result<Entry, Stri
             fields.into_metadata()
         },
     };
-    Ok(Entry { timestamp: times.read(&time)?, body: Body::Emergency(emergency) })
+    Ok(Entry { timestamp: times.read(&time)?, body: Body::Emergency(Box::new(emergency)) })
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
     fn read(json: &str) -> Result<Emergency, String> {
         let mut times = LocalTimes::new(jiff::tz::TimeZone::UTC);
         match event(json.as_bytes(), "emergency_7", &mut times)?.body {
-            Body::Emergency(emergency) => Ok(emergency),
+            Body::Emergency(emergency) => Ok(*emergency),
             _ => Err("another event".into()),
         }
     }

@@ -57,7 +57,7 @@ fn key(text: &[u8]) -> Key {
 fn content(emergency: &Emergency) -> Key {
     let emergency = Emergency { session_id: None, ..emergency.clone() };
     let timestamp = Timestamp::from_micros(0).unwrap_or_else(|_| Timestamp::now());
-    let entry = Entry { timestamp, body: Body::Emergency(emergency) };
+    let entry = Entry { timestamp, body: Body::Emergency(Box::new(emergency)) };
     key(&serde_json::to_vec(&entry).unwrap_or_default())
 }
 

@@ -38,6 +38,7 @@ pub struct Line {
 
 /// What a line holds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every line is an entry")]
 pub enum Content {
     /// A valid entry.
     Entry(Entry),

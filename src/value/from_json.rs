@@ -361,7 +361,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "[\\[\\]{}\"$a-z:,0-9.]{0,64}") {
-            let _ = read(&text).is_ok();
+            read(&text).ok();
         }
     }
 
@@ -376,7 +376,8 @@ mod tests {
 
     #[test]
     fn the_deepest_value_of_each_kind_passes_a_json_reader() {
-        let wraps: [(usize, fn(Value) -> Value); 3] = [
+        type Wrap = fn(Value) -> Value;
+        let wraps: [(usize, Wrap); 3] = [
             (1, |inner| Value::Dict(vec![("a".into(), inner)])),
             (2, |inner| Value::Tuple(vec![inner])),
             (3, |inner| Value::Dict(vec![(Value::Int(1), inner)])),
