@@ -170,8 +170,12 @@ mod tests {
         ])
     }
 
+    fn coords_of_file() -> [f64; 64] {
+        std::array::from_fn(|i| if i == 0 { -0.0 } else { i as f64 / 3.0 })
+    }
+
     fn file(state: &Value, compression: Compression) -> Vec<u8> {
-        let coords = std::array::from_fn(|i| if i == 0 { -0.0 } else { i as f64 / 3.0 });
+        let coords = coords_of_file();
         write(Cursor::new(Vec::new()), state, Some(&coords), compression).unwrap().into_inner()
     }
 
@@ -180,13 +184,7 @@ mod tests {
         for compression in [Compression::Stored, Compression::Deflated] {
             let (read_state, coords) = read(Cursor::new(file(&state(), compression))).unwrap();
             assert_eq!(read_state, state());
-            assert!(
-                coords
-                    .unwrap()
-                    .iter()
-                    .enumerate()
-                    .all(|(i, c)| c.to_bits() == (i as f64 / 3.0).to_bits())
-            );
+            assert_eq!(coords.unwrap().map(f64::to_bits), coords_of_file().map(f64::to_bits));
         }
         for lone in [Value::Null, Value::Array(Array::from_ndarray(&array![1_i64]))] {
             let file = write(Cursor::new(Vec::new()), &lone, None, Compression::Stored).unwrap();
