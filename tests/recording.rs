@@ -141,6 +141,16 @@ fn checkpoints_of_one_second_get_ids_of_their_own() {
 }
 
 #[test]
+fn every_phi_makes_an_id() {
+    let store = TestStore::new();
+    let session = started(&store, "run-7");
+    for phi in [f64::MAX, f64::NEG_INFINITY, f64::NAN, -1e300, 5e-324] {
+        let id = session.save_checkpoint(NewCheckpoint::new(Value::Null, phi)).unwrap();
+        assert!(CheckpointId::new(id.as_str()).is_ok(), "{id}");
+    }
+}
+
+#[test]
 fn only_a_new_best_is_ranked() {
     let store = TestStore::new();
     let session = started(&store, "run-7");

@@ -187,9 +187,17 @@ fn possible_ids(new: &NewCheckpoint, created_at: Timestamp) -> PossibleIds {
         Some(id) => PossibleIds { first: id.clone(), numbered: 0 },
         None => {
             let time = created_at.to_jiff().strftime("%Y%m%d_%H%M%S");
-            let first = CheckpointId::unchecked(format!("checkpoint_{time}_{:.3}", new.phi));
+            let first = CheckpointId::unchecked(format!("checkpoint_{time}_{}", short(new.phi)));
             PossibleIds { first, numbered: SAME_SECOND_MAX }
         }
+    }
+}
+
+/// Φ as part of an id: three digits, in powers of ten where there would be very many.
+fn short(phi: f64) -> String {
+    match phi.abs() < 1e9 || !phi.is_finite() {
+        true => format!("{phi:.3}"),
+        false => format!("{phi:.3e}"),
     }
 }
 
