@@ -215,7 +215,9 @@ fn lines_that_left_the_file_leave_the_index() {
 fn an_older_copy_of_a_segment_is_the_same_segment() {
     let (store, session) = recorded(3);
     let folder = store.root().join("logs/telemetry");
-    fs::copy(folder.join("session_run-7.jsonl"), folder.join("session_copy.jsonl")).unwrap();
+    for copy in ["session_a.jsonl", "session_z.jsonl"] {
+        fs::copy(folder.join("session_run-7.jsonl"), folder.join(copy)).unwrap();
+    }
     session.record_telemetry(3, &telemetry(0.5)).unwrap();
     assert_eq!(count(&store, "telemetry_records"), 4);
     assert_eq!(count(&store, "telemetry_records"), 4);
