@@ -33,6 +33,13 @@ fn rows(db: &Connection, table: &str) -> Vec<Vec<SqlValue>> {
     query.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
+/// Another one after each time that the index began anew.
+fn generation(root: &Path) -> String {
+    let db = Connection::open(root.join("index.sqlite")).unwrap();
+    let query = "SELECT value FROM index_meta WHERE key = 'generation'";
+    db.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
 fn count(store: &TestStore, table: &str) -> usize {
     store.store().refresh_index().unwrap();
     dump(&store.root())[table].len()
@@ -220,7 +227,9 @@ fn an_older_copy_of_a_segment_is_the_same_segment() {
     }
     session.record_telemetry(3, &telemetry(0.5)).unwrap();
     assert_eq!(count(&store, "telemetry_records"), 4);
+    let before = generation(&store.root());
     assert_eq!(count(&store, "telemetry_records"), 4);
+    assert_eq!(generation(&store.root()), before, "no copy makes the index begin again");
 }
 
 #[test]
