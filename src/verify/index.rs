@@ -14,7 +14,7 @@ use super::report::{Finding, FindingKind, VerifyReport};
 use super::segments::Scan;
 use crate::entry::Body;
 use crate::ids::SegmentId;
-use crate::journal::{ChainHash, Cursor};
+use crate::journal::{ChainHash, Cursor, Header};
 
 const REMEDY: &str = "tidelog rebuild";
 
@@ -46,11 +46,13 @@ pub(super) struct IndexView {
 }
 
 impl Counts {
-    pub(super) fn count(&mut self, body: &Body) {
+    /// Records and points outside a session's segments give no rows.
+    pub(super) fn count(&mut self, header: &Header, body: &Body) {
+        let in_session = u64::from(header.session.is_some());
         match body {
-            Body::Record(_) => self.records += 1,
+            Body::Record(_) => self.records += in_session,
+            Body::Basin(_) => self.basins += in_session,
             Body::Emergency(_) => self.emergencies += 1,
-            Body::Basin(_) => self.basins += 1,
             Body::CheckpointCreated(_) | Body::Checkpoint(_) => self.history += 1,
             _ => {}
         }

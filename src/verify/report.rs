@@ -34,7 +34,7 @@ pub enum FindingKind {
     CheckpointOrphan,
     /// The standalone copy of an emergency event is gone; the journal has it. No damage.
     EmergencyCopyMissing,
-    /// The index cannot be read.
+    /// The index cannot be read; the next query makes it anew. No damage.
     IndexUnreadable,
     /// The index does not hold what the files say.
     IndexDiffers,

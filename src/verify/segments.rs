@@ -131,7 +131,7 @@ impl Verification<'_> {
                 self.found(finding.at(line.number, line.offset));
             }
             Content::Entry(entry) => {
-                counts.count(&entry.body);
+                counts.count(&scan.segment.header, &entry.body);
                 self.report.entries += 1;
                 self.report.records += u64::from(matches!(entry.body, Body::Record(_)));
                 self.entry(scan.segment, line, &entry.body);

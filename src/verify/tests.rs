@@ -143,3 +143,50 @@ fn findings_beyond_the_limit_are_counted() {
     assert_eq!(report.findings.len(), FINDINGS_MAX);
     assert_eq!(report.damage_count, FINDINGS_MAX as u64 + 5);
 }
+
+#[test]
+fn an_index_that_is_behind_or_up_to_date_is_sound() {
+    let (_folder, store) = store();
+    store.sessions().unwrap();
+    assert_eq!(kinds(&store), []);
+    let session = store.start_session(SessionId::new("later").unwrap()).unwrap();
+    session.record_telemetry(1, &Telemetry::default()).unwrap();
+    store.sessions().unwrap();
+    session.record_telemetry(2, &Telemetry::default()).unwrap();
+    session.end(Outcome::Completed).unwrap();
+    assert_eq!(kinds(&store), []);
+}
+
+#[test]
+fn a_row_that_is_missing_in_the_index_is_found() {
+    let (_folder, store) = store();
+    store.sessions().unwrap();
+    let index = rusqlite::Connection::open(store.root().join("index.sqlite")).unwrap();
+    index.execute("DELETE FROM telemetry_records WHERE step = 1", []).unwrap();
+    let report = verify(&store);
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    let reason = "telemetry_records has 2 rows of logs/telemetry/session_run.jsonl, its lines \
+                  give 3";
+    assert_eq!((finding.kind, finding.reason.as_str()), (FindingKind::IndexDiffers, reason));
+}
+
+#[test]
+fn bytes_that_changed_or_went_after_the_index_read_them_are_found() {
+    let (_folder, store) = store();
+    store.sessions().unwrap();
+    let bytes = fs::read(segment(&store)).unwrap();
+    change_byte(&segment(&store), bytes.len() - 5); // in the last line's checksum
+    assert_eq!(kinds(&store)[..2], [FindingKind::LineInvalid, FindingKind::IndexDiffers]);
+    let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    fs::write(segment(&store), &bytes[..=last]).unwrap();
+    let report = verify(&store);
+    assert!(report.findings[0].reason.contains("the file lost some"), "{:?}", report.findings);
+}
+
+#[test]
+fn an_index_that_is_no_database_is_a_note() {
+    let (_folder, store) = store();
+    fs::write(store.root().join("index.sqlite"), "not a database at all, no").unwrap();
+    assert_eq!(kinds(&store), [FindingKind::IndexUnreadable]);
+    assert!(verify(&store).is_sound());
+}

@@ -114,8 +114,8 @@ mod tests {
         let points: Vec<(i64, f64)> = (0..100).map(|step| (step, step as f64)).collect();
         let lines = draw(&points);
         assert_eq!(lines.len(), HEIGHT + 2);
-        assert!(lines[0].starts_with("     99.000 ┤\u{2800}"), "{}", lines[0]);
-        assert!(lines[HEIGHT - 1].starts_with("      0.000 ┤"), "{}", lines[HEIGHT - 1]);
+        assert!(lines[0].starts_with("    99.000 ┤\u{2800}"), "{}", lines[0]);
+        assert!(lines[HEIGHT - 1].starts_with("     0.000 ┤"), "{}", lines[HEIGHT - 1]);
         assert!(lines[HEIGHT + 1].ends_with("step 99"), "{}", lines[HEIGHT + 1]);
     }
 

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tempfile::TempDir;
+use tidelog::Store;
 use tidelog::import::{self, Counts, Finding, FindingKind, ImportOptions, Report};
 
 use crate::context::Context;
@@ -30,7 +32,7 @@ pub(crate) struct Import {
 impl Import {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let timezone = import::time_zone(&self.timezone)?;
-        let store = context.open_for_writing()?;
+        let (store, _scratch) = self.store(context)?;
         let bar = Bar::new("importing");
         let options = ImportOptions { timezone, dry_run: self.dry_run };
         let report = import::import(&store, &self.folder, &options, &mut |progress| {
@@ -40,6 +42,24 @@ impl Import {
         match context.json {
             true => Ok(output.json(&report)?),
             false => Ok(print(&report, output)?),
+        }
+    }
+}
+
+impl Import {
+    /// A dry run where there is no store yet compares with an empty one, which is gone afterwards.
+    fn store(&self, context: &Context) -> Result<(Store, Option<TempDir>), CliError> {
+        if !self.dry_run {
+            return Ok((context.open_for_writing()?, None));
+        }
+        match Store::open_read_only(context.store_path()) {
+            Err(tidelog::Error::NotAStore { .. }) => {
+                let scratch = tempfile::tempdir().map_err(|error| {
+                    CliError::failure("cannot create a temporary folder").because(error)
+                })?;
+                Ok((Store::open(scratch.path())?, Some(scratch)))
+            }
+            store => Ok((store?, None)),
         }
     }
 }

@@ -42,7 +42,7 @@ use output::Output;
 /// SQLite index that is made from them. Data goes to standard output, everything else to standard
 /// error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `verify` found damage.
 #[derive(Parser)]
-#[command(name = "tidelog", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "tidelog", version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,

@@ -78,9 +78,9 @@ mod tests {
         let headings = [("name", Side::Left), ("n", Side::Right)];
         let cells = |name: &str, n: &str| vec![name.to_owned(), n.to_owned()];
         let first = lines(&headings, vec![cells("a", "100")]);
-        assert_eq!(first[0], " name    n");
-        assert_eq!(first[2], " a     100");
+        assert_eq!(first[0], " name     n");
+        assert_eq!(first[2], " a      100");
         let later = more_lines(&[(4, Side::Left), (3, Side::Right)], vec![cells("b", "7")]);
-        assert_eq!(later, [" b       7"]);
+        assert_eq!(later, [" b        7"]);
     }
 }

@@ -26,19 +26,18 @@ pub(crate) fn time(timestamp: Timestamp) -> String {
 
 /// A size with a binary unit.
 pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let mut size = bytes as f64 / 1024.0;
-    let mut unit = "";
-    for name in UNITS {
-        unit = name;
+    let mut unit = "KiB";
+    for larger in ["MiB", "GiB", "TiB", "PiB", "EiB"] {
         if size < 1024.0 {
             break;
         }
         size /= 1024.0;
+        unit = larger;
     }
     format!("{size:.1} {unit}")
 }
@@ -99,7 +98,7 @@ mod tests {
     fn sizes_and_durations_have_units() {
         assert_eq!(
             [bytes(1023), bytes(1536), bytes(u64::MAX)],
-            ["1023 B", "1.5 KiB", "16384.0 PiB"]
+            ["1023 B", "1.5 KiB", "16.0 EiB"]
         );
         assert_eq!([duration(1.25), duration(3_661.0)], ["1.2 s", "1 h 1 min"]);
     }
