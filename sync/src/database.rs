@@ -86,6 +86,14 @@ impl DatabaseError {
             Self::Deadline { .. } | Self::Closed { .. } => Class::RetryNewConnection,
         }
     }
+
+    /// The server's code, if the server answered.
+    pub(crate) fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Server(error) => error.code().map(|code| code.code().to_owned()),
+            _ => None,
+        }
+    }
 }
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;

@@ -1,0 +1,191 @@
+//! The agent of one store: connects, waits after failures, stops when asked.
+//!
+//! Several agents may follow one store, and none locks it: a batch moves the cursor only from where
+//! it begins, so of two agents with the same batch one writes it and the other finds it done.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidelog::Store;
+
+use crate::backoff::Backoff;
+use crate::connect::Target;
+use crate::error::SyncError;
+use crate::insert::Method;
+use crate::pass::Pass;
+use crate::refresh::Refresh;
+use crate::replica::Replica;
+use crate::ship::Shipped;
+use crate::sqlstate::Class;
+use crate::state::{AgentState, Notice};
+use crate::wake::Wake;
+
+/// How long an agent that was asked to stop goes on sending what is there.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Follows the files of one store and keeps a database an exact replica of them.
+///
+/// It only reads the store. Memory does not grow with what is left to send.
+pub struct Agent {
+    target: Target,
+    pass: Pass,
+    notice: Box<dyn FnMut(&Notice)>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Segments of the store.
+    pub segments: usize,
+    /// Lines that were sent.
+    pub lines: u64,
+    /// Of these, lines that went to quarantine.
+    pub quarantined: u64,
+    /// Transactions.
+    pub batches: u64,
+    /// Batches of which rows were there before the cursor.
+    pub conflicts: u64,
+    /// Files whose lines are not sent, because what was sent of them before has changed since.
+    pub forked: Vec<PathBuf>,
+}
+
+impl Agent {
+    /// An agent for the store in this folder. It does not connect yet. `notice` is told of each
+    /// change of state.
+    ///
+    /// # Errors
+    /// The folder holds no store, or one of a newer tidelog.
+    pub fn new(
+        store: &Path,
+        target: Target,
+        notice: impl FnMut(&Notice) + 'static,
+    ) -> Result<Self, SyncError> {
+        let store = Store::open_read_only(store)?;
+        let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
+        Ok(Self { target, pass: Pass::new(&store, method), notice: Box::new(notice) })
+    }
+
+    /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
+    ///
+    /// After a failure that may pass it tries again for `retry_for`, counted from the last batch
+    /// that was applied.
+    ///
+    /// # Errors
+    /// The last failure. What was applied before it stays, and another call goes on from there.
+    pub fn once(&mut self, retry_for: Duration) -> Result<Report, SyncError> {
+        let mut backoff = Backoff::default();
+        let mut last_progress = Instant::now();
+        loop {
+            let batches_before = self.pass.batches();
+            let error = match self.send_all() {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if self.pass.batches() > batches_before {
+                backoff.batch_committed();
+                last_progress = Instant::now();
+            }
+            let Some(state) = waiting(&error, &mut backoff) else { return Err(error) };
+            let AgentState::Backoff { wait, .. } = state else { return Err(error) };
+            if last_progress.elapsed() + wait > retry_for {
+                return Err(error);
+            }
+            self.tell(state);
+            thread::sleep(wait);
+        }
+        self.tell(AgentState::Stopped);
+        Ok(self.pass.report())
+    }
+
+    /// Follows the store until `stop` is set; then sends what is there, for at most 25 s.
+    ///
+    /// While the database is away it waits, without a limit: the files are the queue.
+    ///
+    /// # Errors
+    /// A file of the store cannot be read; or, once asked to stop, not everything could be sent.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<Report, SyncError> {
+        let wake = Wake::new(self.pass.root());
+        let mut backoff = Backoff::default();
+        self.tell(AgentState::Starting);
+        wake.pause(Backoff::first_delay(fastrand::u16(..)), stop);
+        while !stop.load(Ordering::Relaxed) {
+            let batches_before = self.pass.batches();
+            let Err(error) = self.follow(&wake, stop) else { continue };
+            if self.pass.batches() > batches_before {
+                backoff.batch_committed();
+            }
+            match waiting(&error, &mut backoff) {
+                Some(AgentState::Backoff { wait, reason }) => {
+                    self.tell(AgentState::Backoff { wait, reason });
+                    wake.pause(wait, stop);
+                }
+                Some(AgentState::Blocked { wait, reason }) => {
+                    self.tell(AgentState::Blocked { wait, reason });
+                    wake.pause(wait, stop);
+                }
+                _ => return Err(error),
+            }
+        }
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Result<Report, SyncError> {
+        self.tell(AgentState::Draining);
+        self.pass.give_up_after(DRAIN);
+        self.send_all()?;
+        self.tell(AgentState::Stopped);
+        Ok(self.pass.report())
+    }
+
+    /// One connection: everything that is there, then the statistics.
+    fn send_all(&mut self) -> Result<(), SyncError> {
+        let mut replica = self.connect()?;
+        while self.pass.once_over(&mut replica, &mut self.notice)? != Shipped::Everything {}
+        Refresh::default().all(&mut replica)
+    }
+
+    /// One connection: what comes, as it comes.
+    fn follow(&mut self, wake: &Wake, stop: &AtomicBool) -> Result<(), SyncError> {
+        let mut replica = self.connect()?;
+        let mut refresh = Refresh::default();
+        while !stop.load(Ordering::Relaxed) {
+            let shipped = self.pass.once_over(&mut replica, &mut self.notice)?;
+            refresh.if_due(&mut replica, self.pass.batches())?;
+            if shipped == Shipped::Everything {
+                wake.wait(stop);
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<Replica, SyncError> {
+        self.tell(AgentState::Connecting(self.target.redacted().to_owned()));
+        let mut replica = Replica::connect(&self.target, self.pass.store_id())?;
+        self.pass.connect(&mut replica, &mut self.notice)?;
+        self.tell(AgentState::Ready);
+        Ok(replica)
+    }
+
+    fn tell(&mut self, state: AgentState) {
+        (self.notice)(&Notice::Agent(state));
+    }
+}
+
+/// How to wait after a failure of the database; none for other failures.
+fn waiting(error: &SyncError, backoff: &mut Backoff) -> Option<AgentState> {
+    let reason = error.to_string();
+    let random = fastrand::u16(..);
+    match error.class()? {
+        Class::Blocked => {
+            let wait = backoff.next_delay(Backoff::SLOW_CAP, random);
+            Some(AgentState::Blocked { wait, reason })
+        }
+        Class::RetrySlowly => {
+            let wait = backoff.next_delay(Backoff::SLOW_CAP, random);
+            Some(AgentState::Backoff { wait, reason })
+        }
+        _ => Some(AgentState::Backoff { wait: backoff.next_delay(Backoff::CAP, random), reason }),
+    }
+}

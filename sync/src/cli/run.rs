@@ -1,0 +1,42 @@
+//! `tidelog-sync run`
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tidelog_sync::Agent;
+
+use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
+
+/// Follows the store and sends what comes, until SIGTERM or SIGINT
+///
+/// Asked to stop, it finishes the batch in flight and sends what is there, for at most 25 seconds.
+/// A second signal ends it at once; nothing is lost by that either.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let stop = stop_on_signals().map_err(Failure::Signals)?;
+        let mut agent = Agent::new(&self.store.store, self.database.target()?, log)?;
+        print_report(&agent.run(&stop)?)
+    }
+}
+
+/// A flag that the first signal sets; the second one ends the process.
+fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

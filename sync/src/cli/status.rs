@@ -1,0 +1,67 @@
+//! `tidelog-sync status`
+
+use clap::Args;
+use tidelog_sync::connect::TargetError;
+use tidelog_sync::{Status as Found, SyncError, status};
+
+use super::{DatabaseArgs, Failure, StoreArgs, print};
+
+/// Shows how far the replica is behind the store; works without a database, too
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Write one JSON object, whose fields are listed in the README of tidelog-sync
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let target = match self.database.target() {
+            Err(SyncError::Target(TargetError::Missing)) => None,
+            target => Some(target?),
+        };
+        let found = status(&self.store.store, target.as_ref())?;
+        if self.json {
+            let json = serde_json::to_string(&found)
+                .map_err(|error| Failure::Output(std::io::Error::other(error)))?;
+            return print(&json);
+        }
+        for line in lines(&found) {
+            print(&line)?;
+        }
+        Ok(())
+    }
+}
+
+fn lines(found: &Found) -> Vec<String> {
+    let mut lines = vec![format!("store     {}", found.store_id)];
+    lines.push(match &found.database_reason {
+        Some(reason) => format!("database  {}: {reason}", found.database),
+        None => format!("database  {}", found.database),
+    });
+    if let (Some(lag_lines), Some(lag_bytes)) = (found.lag_lines, found.lag_bytes) {
+        let seconds = found.lag_seconds.unwrap_or_default();
+        lines.push(format!("lag       {lag_lines} lines, {lag_bytes} bytes, {seconds:.0} seconds"));
+    }
+    if let Some(quarantined) = found.quarantined_lines {
+        lines.push(format!("quarantine  {quarantined} lines"));
+    }
+    if !found.shared_sessions.is_empty() {
+        let shared = found.shared_sessions.join(", ");
+        lines.push(format!("sessions that other stores write, too: {shared}"));
+    }
+    lines.push(format!("segments  {}", found.segments.len()));
+    for segment in &found.segments {
+        let state = segment.state.as_deref().unwrap_or("unknown");
+        let lag = segment.lag_lines.map_or("?".to_owned(), |lines| lines.to_string());
+        lines.push(format!(
+            "  {state:<12}  {lag:>10} lines behind  {:>12} bytes  {}",
+            segment.bytes, segment.file
+        ));
+    }
+    lines
+}

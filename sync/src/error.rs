@@ -1,0 +1,79 @@
+//! Why the agent stopped, in words for a person.
+
+use std::path::PathBuf;
+
+use crate::connect::TargetError;
+use crate::database::DatabaseError;
+use crate::schema::SchemaError;
+use crate::sqlstate::{self, Class};
+
+/// Why a call of this library failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// A file of the store cannot be read, or the folder is no store.
+    #[error(transparent)]
+    Store(#[from] tidelog::Error),
+    /// The connection string cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The database was not reached, or refused.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The database has another schema than this agent.
+    #[error("{source}{}", cause(.source))]
+    Schema {
+        /// Which one.
+        source: SchemaError,
+    },
+    /// A segment with more lines than a replica can number.
+    #[error("{} has more than {} lines, which no tidelog writes", path.display(), i32::MAX)]
+    TooManyLines {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The thread that reads a segment panicked.
+    #[error("reading {} ended unexpectedly; please report it", path.display())]
+    Reader {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Asked to stop, the agent could not send everything in time. The rest is sent at the next
+    /// start.
+    #[error("stopped after {seconds} s with lines left to send; start again to send them")]
+    NotDrained {
+        /// The limit.
+        seconds: u64,
+    },
+}
+
+impl From<SchemaError> for SyncError {
+    fn from(source: SchemaError) -> Self {
+        Self::Schema { source }
+    }
+}
+
+impl SyncError {
+    /// What the agent does next; none if the database has nothing to do with it.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Database(error) => Some(error.class()),
+            Self::Schema {
+                source: SchemaError::Apply { source, .. } | SchemaError::Read(source),
+            } => Some(sqlstate::classify(source)),
+            Self::Schema { .. } => Some(Class::Blocked),
+            _ => None,
+        }
+    }
+}
+
+/// What the server said, where the error itself does not.
+fn cause(error: &SchemaError) -> String {
+    match error {
+        SchemaError::Apply { source, .. } | SchemaError::Read(source) => {
+            format!(": {}", sqlstate::explain(source))
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,219 @@
+//! One segment on its way: what its file holds, compared with what the replica has of it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use tidelog::journal::{BatchLimits, Cursor, Segment, SegmentReader};
+
+use crate::error::SyncError;
+use crate::quarantine::Refusal;
+use crate::replica::{self, Digest, SegmentRow};
+use crate::rows::{self, BatchRows, Place};
+use crate::state::SegmentState;
+
+/// Size of a batch. Memory holds three: one being read, one waiting, one being written.
+pub(crate) const LIMITS: BatchLimits = BatchLimits { lines_max: 5_000, bytes_max: 4 << 20 };
+/// Size of a batch while so much is left that fewer, larger transactions pay.
+const LIMITS_FAR_BEHIND: BatchLimits = BatchLimits { lines_max: 20_000, bytes_max: 8 << 20 };
+const FAR_BEHIND_BYTES: u64 = 32 << 20;
+
+/// A segment of the store.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) segment: Segment,
+    pub(crate) state: SegmentState,
+    /// What the replica has; none before the first connection.
+    pub(crate) known: Option<Known>,
+    /// Largest next batch: halved when the server refuses one, doubled with each that passes.
+    lines_max: usize,
+}
+
+/// A segment's place in the replica of the current connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) place: Place,
+    /// Everything before it is in the replica.
+    pub(crate) cursor: Cursor,
+    /// The file before the cursor was found to be what was sent.
+    pub(crate) verified: bool,
+    /// The replica knows that nothing will follow.
+    pub(crate) sealed: bool,
+    /// Nothing is sent on this connection any more.
+    pub(crate) stopped: bool,
+}
+
+/// What a look at the file tells about the next step.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Every byte is in the replica. `is_active`: a writer may add more.
+    CaughtUp { is_active: bool },
+    /// There are bytes to send, up to this length of the file as seen now.
+    Behind { length: u64 },
+    /// The file is shorter than the cursor says.
+    Short { length: u64 },
+    /// There is no file.
+    Gone,
+}
+
+impl Follower {
+    pub(crate) fn new(segment: Segment) -> Self {
+        Self { segment, state: SegmentState::Discovered, known: None, lines_max: LIMITS.lines_max }
+    }
+
+    /// Takes over what a new connection says; the line to which the replica went back, if it did.
+    pub(crate) fn connect(&mut self, row: &SegmentRow) -> Option<(u32, u32)> {
+        let header = &self.segment.header;
+        let place = Place {
+            store_no: row.store_no,
+            segment_no: row.segment_no,
+            segment: header.segment,
+            session: header.session.clone(),
+            attempt: replica::attempt(&self.segment),
+        };
+        let known = Known {
+            place,
+            cursor: row.cursor,
+            verified: false,
+            sealed: row.sealed,
+            stopped: false,
+        };
+        let before = self.known.replace(known).map_or(0, |known| known.cursor.next_line);
+        let now = row.cursor.next_line;
+        (now < before).then_some((before, now))
+    }
+
+    /// Compares the file with the cursor by its length alone.
+    pub(crate) fn look(&self, root: &Path, cursor: &Cursor) -> Result<Look, SyncError> {
+        // The marker first: what was appended before it vanished is then in the length.
+        let is_active = is_active(root, &self.segment);
+        let length = match fs::metadata(&self.segment.path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
+            Err(source) => return Err(self.io("inspect", source)),
+        };
+        Ok(match length.cmp(&cursor.next_byte) {
+            std::cmp::Ordering::Equal => Look::CaughtUp { is_active },
+            std::cmp::Ordering::Greater => Look::Behind { length },
+            std::cmp::Ordering::Less => Look::Short { length },
+        })
+    }
+
+    /// How much the next batch may hold.
+    pub(crate) fn limits(&self, bytes_left: u64) -> BatchLimits {
+        let full = if bytes_left > FAR_BEHIND_BYTES { LIMITS_FAR_BEHIND } else { LIMITS };
+        match self.lines_max < LIMITS.lines_max {
+            true => BatchLimits { lines_max: self.lines_max, ..full },
+            false => full,
+        }
+    }
+
+    /// The server refused a batch of `lines` lines: the next one holds half of them.
+    pub(crate) fn halve(&mut self, lines: usize) {
+        self.lines_max = (lines / 2).max(1);
+    }
+
+    /// A batch of `lines` lines passed.
+    pub(crate) fn passed(&mut self, lines: usize) {
+        self.lines_max = self.lines_max.max(lines.saturating_mul(2)).min(LIMITS.lines_max);
+    }
+
+    fn io(&self, action: &'static str, source: io::Error) -> SyncError {
+        tidelog::Error::Io { action, path: self.segment.path.clone(), source }.into()
+    }
+}
+
+/// Whether a writer holds the segment, or died and left it to the next opening of the store.
+fn is_active(root: &Path, segment: &Segment) -> bool {
+    root.join("active").join(format!("{}.json", segment.header.segment)).exists()
+}
+
+/// What to read of a segment, for a thread of its own.
+pub(crate) struct Reading {
+    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
+    pub(crate) from: Cursor,
+    /// Batches begin before this byte.
+    pub(crate) until_byte: u64,
+    pub(crate) limits: BatchLimits,
+    pub(crate) batches_max: usize,
+}
+
+impl Reading {
+    /// Reads batches and turns them into rows until the end is reached or nobody takes them. Each
+    /// batch may hold twice as many lines as the one before, up to the usual limit.
+    pub(crate) fn send_to(mut self, batches: &SyncSender<Result<Arc<BatchRows>, SyncError>>) {
+        let mut reader = match SegmentReader::open(&self.path, self.from) {
+            Ok(reader) => reader,
+            // Nobody listens any more when the agent stopped meanwhile.
+            Err(error) => return batches.send(Err(error.into())).unwrap_or_default(),
+        };
+        for _ in 0..self.batches_max {
+            let Some(next) = self.next(&mut reader).transpose() else { return };
+            let has_failed = next.is_err();
+            if batches.send(next).is_err() || has_failed {
+                return;
+            }
+            let doubled = self.limits.lines_max.saturating_mul(2).min(LIMITS.lines_max);
+            self.limits.lines_max = self.limits.lines_max.max(doubled);
+        }
+    }
+
+    fn next(&mut self, reader: &mut SegmentReader) -> Result<Option<Arc<BatchRows>>, SyncError> {
+        if self.from.next_byte >= self.until_byte {
+            return Ok(None);
+        }
+        let Some(batch) = reader.next_batch(self.limits)? else { return Ok(None) };
+        let rows = rows::from_batch(&self.place, self.from, &batch)
+            .map_err(|_| SyncError::TooManyLines { path: self.path.clone() })?;
+        self.from = rows.to;
+        Ok(Some(Arc::new(rows)))
+    }
+}
+
+/// Reads one line again, to put it into quarantine.
+pub(crate) fn quarantined_line(
+    path: &Path,
+    place: &Place,
+    from: Cursor,
+    refusal: &Refusal,
+) -> Result<Option<Arc<BatchRows>>, SyncError> {
+    let one = BatchLimits { lines_max: 1, bytes_max: 1 };
+    let Some(batch) = SegmentReader::open(path, from)?.next_batch(one)? else { return Ok(None) };
+    rows::refused_by_server(place, from, &batch, refusal)
+        .map(|rows| Some(Arc::new(rows)))
+        .map_err(|_| SyncError::TooManyLines { path: path.to_owned() })
+}
+
+/// Whether the file before `cursor` is what was sent; `None` if it has fewer complete lines.
+pub(crate) fn verify(path: &Path, cursor: &Cursor) -> Result<Option<bool>, SyncError> {
+    let found = SegmentReader::chain_at(path, cursor.next_line)?;
+    Ok(found.map(|found| found == *cursor))
+}
+
+/// The first batch that the file does not agree with; `None` if the batches are not there to tell.
+pub(crate) fn first_changed(path: &Path, digests: &[Digest]) -> Result<Option<Digest>, SyncError> {
+    let mut at = Cursor::START;
+    for digest in digests {
+        match walk(path, at, digest.next_line)? {
+            Some(found) if found.chain == digest.chain => at = found,
+            _ => return Ok(Some(*digest)),
+        }
+    }
+    Ok(None)
+}
+
+/// The cursor at `line`, read on from an earlier one.
+pub(crate) fn walk(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor>, SyncError> {
+    let mut reader = SegmentReader::open(path, from)?;
+    while reader.cursor().next_line < line {
+        let left = line.saturating_sub(reader.cursor().next_line) as usize;
+        let limits = BatchLimits { lines_max: left.min(LIMITS.lines_max), ..LIMITS };
+        if reader.next_batch(limits)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(*reader.cursor()))
+}

@@ -1,0 +1,182 @@
+//! All segments of a store, visited in turn.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tidelog::journal::{self, Segment};
+use tidelog::{SegmentId, Store, StoreId};
+
+use crate::agent::Report;
+use crate::error::SyncError;
+use crate::follow::Follower;
+use crate::insert::Method;
+use crate::replica::{Replica, SegmentRow};
+use crate::ship::{Shipped, Shipper, Visit};
+use crate::state::{Notice, SegmentState};
+use crate::wake::FolderTimes;
+
+/// Told of each change.
+type Tell<'a> = &'a mut dyn FnMut(&Notice);
+
+/// What the agent knows of a store, across connections.
+pub(crate) struct Pass {
+    root: PathBuf,
+    store_id: StoreId,
+    followers: BTreeMap<SegmentId, Follower>,
+    folders: FolderTimes,
+    /// Files that were reported as no segments.
+    refused: HashSet<PathBuf>,
+    shipper: Shipper,
+}
+
+impl Pass {
+    pub(crate) fn new(store: &Store, method: Method) -> Self {
+        Self {
+            root: store.root().to_owned(),
+            store_id: store.id(),
+            followers: BTreeMap::new(),
+            folders: FolderTimes::default(),
+            refused: HashSet::new(),
+            shipper: Shipper {
+                method,
+                report: Report::default(),
+                deadline: None,
+                sealed: Vec::new(),
+            },
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    /// Transactions so far.
+    pub(crate) fn batches(&self) -> u64 {
+        self.shipper.report.batches
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let is_forked = |follower: &&Follower| follower.state == SegmentState::Forked;
+        let forked = self.followers.values().filter(is_forked);
+        Report {
+            segments: self.followers.len(),
+            forked: forked.map(|follower| follower.segment.path.clone()).collect(),
+            ..self.shipper.report.clone()
+        }
+    }
+
+    /// Gives up so much later.
+    pub(crate) fn give_up_after(&mut self, limit: Duration) {
+        self.shipper.deadline = Some((Instant::now() + limit, limit));
+    }
+
+    /// Learns from a new connection where every segment stands.
+    pub(crate) fn connect(
+        &mut self,
+        replica: &mut Replica,
+        tell: Tell<'_>,
+    ) -> Result<(), SyncError> {
+        self.discover(tell)?;
+        let segments: Vec<&Segment> = self.followers.values().map(|f| &f.segment).collect();
+        let rows = replica.register(&segments)?;
+        for row in &rows {
+            match self.followers.get_mut(&row.segment) {
+                Some(follower) => connect(follower, row, tell),
+                None => tell_of_missing(replica, row, tell)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every segment once.
+    pub(crate) fn once_over(
+        &mut self,
+        replica: &mut Replica,
+        tell: Tell<'_>,
+    ) -> Result<Shipped, SyncError> {
+        if self.folders.changed(&self.root) {
+            self.discover(tell)?;
+            self.register_new(replica, tell)?;
+        }
+        let mut shipped = Shipped::Everything;
+        for follower in self.followers.values_mut() {
+            let Some(known) = follower.known.clone() else { continue };
+            let mut visit = Visit { root: &self.root, follower, known, replica, notice: tell };
+            let outcome = self.shipper.visit(&mut visit);
+            let known = visit.known;
+            follower.known = Some(known);
+            if outcome? == Shipped::Part {
+                shipped = Shipped::Part;
+            }
+        }
+        if !self.shipper.sealed.is_empty() {
+            replica.seal(&std::mem::take(&mut self.shipper.sealed))?;
+        }
+        Ok(shipped)
+    }
+
+    /// Lists the files. A segment keeps its follower, also when its file was renamed.
+    fn discover(&mut self, tell: Tell<'_>) -> Result<(), SyncError> {
+        let listing = journal::discover(&self.root)?;
+        for segment in listing.segments {
+            let follower = self
+                .followers
+                .entry(segment.header.segment)
+                .or_insert_with(|| Follower::new(segment.clone()));
+            if !follower.segment.path.exists() {
+                follower.segment = segment;
+            }
+        }
+        for file in listing.refused {
+            if self.refused.insert(file.path.clone()) {
+                tell(&Notice::Refused { path: file.path, reason: file.reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn register_new(&mut self, replica: &mut Replica, tell: Tell<'_>) -> Result<(), SyncError> {
+        let is_new = |follower: &&Follower| follower.known.is_none();
+        let new: Vec<&Segment> =
+            self.followers.values().filter(is_new).map(|follower| &follower.segment).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for row in replica.register(&new)? {
+            if let Some(follower) = self.followers.get_mut(&row.segment)
+                && follower.known.is_none()
+            {
+                connect(follower, &row, tell);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn connect(follower: &mut Follower, row: &SegmentRow, tell: Tell<'_>) {
+    if let Some((from_line, to_line)) = follower.connect(row) {
+        let path = follower.segment.path.clone();
+        tell(&Notice::Rewound { path, from_line, to_line });
+    }
+}
+
+/// A segment whose end never came, and whose file is gone.
+fn tell_of_missing(
+    replica: &mut Replica,
+    row: &SegmentRow,
+    tell: Tell<'_>,
+) -> Result<(), SyncError> {
+    let to = SegmentState::Missing;
+    if row.sealed || row.state == to.as_str() {
+        return Ok(());
+    }
+    let detail = format!("{} lines were sent", row.cursor.next_line);
+    let (path, from) = (row.file_name.clone().into(), SegmentState::Discovered);
+    tell(&Notice::Segment { path, from, to, detail });
+    Ok(replica.note_state(row.segment_no, to.as_str())?)
+}

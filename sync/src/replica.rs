@@ -1,0 +1,326 @@
+//! The database as the agent sees it: stores, segments and their cursors, and calls with an end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::Row;
+use postgres::types::Type;
+use tidelog::journal::{ChainHash, Cursor, Segment};
+use tidelog::{SegmentId, StoreId};
+use uuid::Uuid;
+
+use crate::apply::{self, Outcome};
+use crate::connect::Target;
+use crate::database::{Database, DatabaseError, Limits, transaction};
+use crate::error::SyncError;
+use crate::insert::Method;
+use crate::rows::BatchRows;
+use crate::schema;
+
+/// What the server allows itself.
+const LIMITS: Limits = Limits {
+    statement: Duration::from_secs(60),
+    lock: Duration::from_secs(10),
+    idle: Duration::from_secs(60),
+};
+/// How long a short call may take.
+const SHORT: Duration = Duration::from_secs(30);
+/// How long a batch may take: one statement at its limit, and then some.
+const BATCH: Duration = Duration::from_secs(75);
+/// Reading every record of a session, or deleting it.
+const LONG_LIMITS: Limits = Limits { statement: Duration::from_secs(600), ..LIMITS };
+const LONG: Duration = Duration::from_secs(620);
+
+/// A connection to the replica of one store.
+pub(crate) struct Replica {
+    database: Database,
+    store_no: i32,
+}
+
+/// A segment's row in `sync_segments`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SegmentRow {
+    pub(crate) segment: SegmentId,
+    pub(crate) segment_no: i32,
+    pub(crate) store_no: i32,
+    pub(crate) file_name: String,
+    pub(crate) cursor: Cursor,
+    /// The state that an agent wrote down last.
+    pub(crate) state: String,
+    /// Everything is here and nothing will follow.
+    pub(crate) sealed: bool,
+}
+
+/// The end of a batch that was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) first_line: u32,
+    pub(crate) next_line: u32,
+    pub(crate) chain: ChainHash,
+}
+
+/// A session whose statistics are out of date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StaleSession {
+    session: String,
+    /// Lines of all its segments that are here.
+    lines: i64,
+}
+
+impl Replica {
+    /// Connects, checks the schema and makes the store known.
+    ///
+    /// # Errors
+    /// The database is not reached, or its schema is another one; both have a remedy in the text.
+    pub(crate) fn connect(target: &Target, store: StoreId) -> Result<Self, SyncError> {
+        let mut database = Database::connect(target)?;
+        database.run(SHORT, "checking the schema", |client| {
+            schema::check(client).map_err(SyncError::from)
+        })?;
+        let store = store.as_uuid();
+        let store_no = database.run(SHORT, "registering the store", move |client| {
+            let of_store = [(&store as _, Type::UUID)];
+            client.execute_typed(
+                "INSERT INTO sync_stores (store_id, agent_version) SELECT $1, $2
+                 WHERE NOT EXISTS (SELECT FROM sync_stores WHERE store_id = $1)
+                 ON CONFLICT DO NOTHING",
+                &[(&store, Type::UUID), (&env!("CARGO_PKG_VERSION"), Type::TEXT)],
+            )?;
+            let sql = "SELECT store_no FROM sync_stores WHERE store_id = $1";
+            Ok::<i32, DatabaseError>(client.query_typed_one(sql, &of_store)?.try_get(0)?)
+        })?;
+        Ok(Self { database, store_no })
+    }
+
+    /// Makes segments known, each with a cursor at its start, and returns the rows of all segments
+    /// of the store. Segments that are known already stay as they are.
+    pub(crate) fn register(
+        &mut self,
+        segments: &[&Segment],
+    ) -> Result<Vec<SegmentRow>, DatabaseError> {
+        let store_no = self.store_no;
+        let ids: Vec<Uuid> = segments.iter().map(|s| s.header.segment.as_uuid()).collect();
+        let sessions: Vec<Option<String>> =
+            segments.iter().map(|s| s.header.session.as_ref().map(ToString::to_string)).collect();
+        let names: Vec<String> = segments.iter().map(|s| file_name(s)).collect();
+        let attempts: Vec<Option<i32>> = segments.iter().map(|s| attempt(s)).collect();
+        self.database.run(SHORT, "registering segments", move |client| {
+            if !ids.is_empty() {
+                client.execute_typed(
+                    "INSERT INTO sync_segments
+                         (segment_id, store_no, session_id, file_name, attempt, chain_hash)
+                     SELECT id, $1, session, name, attempt, $2
+                     FROM unnest($3, $4, $5, $6) AS s (id, session, name, attempt)
+                     WHERE NOT EXISTS (SELECT FROM sync_segments WHERE segment_id = id) ORDER BY id
+                     ON CONFLICT DO NOTHING",
+                    &[
+                        (&store_no, Type::INT4),
+                        (&Cursor::START.chain.as_bytes().as_slice(), Type::BYTEA),
+                        (&ids, Type::UUID_ARRAY),
+                        (&sessions, Type::TEXT_ARRAY),
+                        (&names, Type::TEXT_ARRAY),
+                        (&attempts, Type::INT4_ARRAY),
+                    ],
+                )?;
+            }
+            let rows = client.query_typed(
+                "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte,
+                        chain_hash, state, sealed
+                 FROM sync_segments WHERE store_no = $1 OR segment_id = ANY ($2)",
+                &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)],
+            )?;
+            rows.iter().map(SegmentRow::read).collect()
+        })
+    }
+
+    /// A segment's cursor as it is now.
+    pub(crate) fn cursor(&mut self, segment_no: i32) -> Result<Cursor, DatabaseError> {
+        self.database.run(SHORT, "reading a cursor", move |client| {
+            let row = client.query_typed_one(
+                "SELECT next_line, next_byte, chain_hash FROM sync_segments WHERE segment_no = $1",
+                &[(&segment_no, Type::INT4)],
+            )?;
+            read_cursor(&row, 0)
+        })
+    }
+
+    /// Applies a batch in one transaction: all of it or nothing.
+    ///
+    /// # Errors
+    /// After a broken connection it is unknown whether the batch took effect; the cursor tells.
+    pub(crate) fn apply(
+        &mut self,
+        batch: &Arc<BatchRows>,
+        method: Method,
+    ) -> Result<Outcome, DatabaseError> {
+        let batch = Arc::clone(batch);
+        let (limits, deadline) = match batch.deletions.is_empty() {
+            true => (LIMITS, BATCH),
+            false => (LONG_LIMITS, LONG),
+        };
+        self.database.run(deadline, "writing a batch", move |client| {
+            transaction(client, &limits, |transaction| apply::apply(transaction, &batch, method))
+        })
+    }
+
+    /// Writes down that segments are complete; those whose cursor is elsewhere stay as they are.
+    pub(crate) fn seal(&mut self, segments: &[(i32, Cursor)]) -> Result<(), DatabaseError> {
+        let numbers: Vec<i32> = segments.iter().map(|(number, _)| *number).collect();
+        let hashes: Vec<Vec<u8>> =
+            segments.iter().map(|(_, cursor)| cursor.chain.as_bytes().to_vec()).collect();
+        self.database.run(SHORT, "sealing segments", move |client| {
+            client.execute_typed(
+                "UPDATE sync_segments s SET sealed = true, state = 'sealed', updated_at = now()
+                 FROM unnest($1, $2) AS done (segment_no, chain_hash)
+                 WHERE s.segment_no = done.segment_no AND s.chain_hash = done.chain_hash
+                   AND NOT s.sealed",
+                &[(&numbers, Type::INT4_ARRAY), (&hashes, Type::BYTEA_ARRAY)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Writes down a state that stops a segment, for whoever looks at the database.
+    pub(crate) fn note_state(
+        &mut self,
+        segment_no: i32,
+        state: &'static str,
+    ) -> Result<(), DatabaseError> {
+        self.database.run(SHORT, "noting a state", move |client| {
+            client.execute_typed(
+                "UPDATE sync_segments SET state = $2 WHERE segment_no = $1 AND state <> $2",
+                &[(&segment_no, Type::INT4), (&state, Type::TEXT)],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The ends of a segment's batches, in order.
+    pub(crate) fn digests(&mut self, segment_no: i32) -> Result<Vec<Digest>, DatabaseError> {
+        self.database.run(SHORT, "reading digests", move |client| {
+            let rows = client.query_typed(
+                "SELECT first_line, next_line, digest FROM sync_batches
+                 WHERE segment_no = $1 ORDER BY next_line",
+                &[(&segment_no, Type::INT4)],
+            )?;
+            rows.iter().map(Digest::read).collect()
+        })
+    }
+
+    /// Sessions of this store whose statistics were calculated from fewer or other rows than are
+    /// here. Computed from the database alone, so that it outlives a crash of the agent.
+    pub(crate) fn stale_sessions(&mut self) -> Result<Vec<StaleSession>, DatabaseError> {
+        let store_no = self.store_no;
+        self.database.run(SHORT, "looking for stale statistics", move |client| {
+            let rows = client.query_typed(
+                "SELECT s.session_id, l.lines
+                 FROM (SELECT session_id, sum(next_line)::bigint AS lines,
+                              bool_or(store_no = $1) AS is_ours
+                       FROM sync_segments WHERE session_id IS NOT NULL GROUP BY session_id) l
+                 JOIN telemetry_sessions s USING (session_id)
+                 LEFT JOIN sync_session_stats t USING (session_id)
+                 WHERE l.is_ours
+                   AND (t.lines IS DISTINCT FROM l.lines
+                        OR s.emergency_count <> (SELECT count(*) FROM emergency_events e
+                                                 WHERE e.session_id = s.session_id))",
+                &[(&store_no, Type::INT4)],
+            )?;
+            rows.iter()
+                .map(|row| Ok(StaleSession { session: row.try_get(0)?, lines: row.try_get(1)? }))
+                .collect()
+        })
+    }
+
+    /// Calculates the statistics of one session anew. It reads every record of it.
+    pub(crate) fn refresh_session(&mut self, stale: StaleSession) -> Result<(), DatabaseError> {
+        self.database.run(LONG, "calculating the statistics of a session", move |client| {
+            transaction(client, &LONG_LIMITS, |transaction| {
+                // The number of lines was read before: rows that came since make it stale again.
+                transaction.execute_typed(
+                    "SELECT update_session_stats($1)",
+                    &[(&stale.session, Type::TEXT)],
+                )?;
+                transaction.execute_typed(
+                    "INSERT INTO sync_session_stats AS old (session_id, lines) VALUES ($1, $2)
+                     ON CONFLICT (session_id) DO UPDATE SET lines = excluded.lines
+                     WHERE old.lines <> excluded.lines",
+                    &[(&stale.session, Type::TEXT), (&stale.lines, Type::INT8)],
+                )?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Ranks the checkpoints anew; writes only ranks that change.
+    pub(crate) fn refresh_rankings(&mut self) -> Result<(), DatabaseError> {
+        self.database.run(BATCH, "ranking checkpoints", |client| {
+            transaction(client, &LIMITS, |transaction| {
+                transaction.execute_typed("SELECT update_checkpoint_rankings()", &[])?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Runs anything else with the short limit.
+    pub(crate) fn query<T: Send + 'static>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut postgres::Client, i32) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let store_no = self.store_no;
+        self.database.run(SHORT, what, move |client| Ok(work(client, store_no)?))
+    }
+}
+
+impl SegmentRow {
+    fn read(row: &Row) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            segment: SegmentId::from(row.try_get::<_, Uuid>(0)?),
+            segment_no: row.try_get(1)?,
+            store_no: row.try_get(2)?,
+            file_name: row.try_get(3)?,
+            cursor: read_cursor(row, 4)?,
+            state: row.try_get(7)?,
+            sealed: row.try_get(8)?,
+        })
+    }
+}
+
+impl Digest {
+    fn read(row: &Row) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            first_line: unsigned(row.try_get(0)?),
+            next_line: unsigned(row.try_get(1)?),
+            chain: chain(row.try_get(2)?),
+        })
+    }
+}
+
+/// Reads next_line, next_byte and chain_hash from three columns.
+fn read_cursor(row: &Row, first_column: usize) -> Result<Cursor, DatabaseError> {
+    let next_byte: i64 = row.try_get(first_column + 1)?;
+    Ok(Cursor {
+        next_line: unsigned(row.try_get(first_column)?),
+        next_byte: u64::try_from(next_byte).unwrap_or(u64::MAX),
+        chain: chain(row.try_get(first_column + 2)?),
+    })
+}
+
+/// Somebody's negative number matches no file, so the segment is not written.
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Anything but 32 bytes matches no file either, except at the start, where nothing lies before.
+fn chain(bytes: &[u8]) -> ChainHash {
+    ChainHash::from_slice(bytes).unwrap_or_default()
+}
+
+/// The segment's file name, without folders.
+pub(crate) fn file_name(segment: &Segment) -> String {
+    segment.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub(crate) fn attempt(segment: &Segment) -> Option<i32> {
+    segment.header.attempt.map(|attempt| i32::try_from(attempt).unwrap_or(i32::MAX))
+}

@@ -1,0 +1,452 @@
+//! What do the lines of a batch mean as rows? Decided here, without a database.
+//!
+//! The result does not depend on how lines are cut into batches: rows are keyed by their line, and
+//! what several lines say about one thing (a checkpoint, a part of a session) is folded by rules
+//! that hold in any order, here inside a batch and in SQL between batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use tidelog::journal::{Batch, Content, Cursor, Line};
+use tidelog::{
+    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, LineError, Record,
+    SegmentId, SessionEnded, SessionId, SessionStarted, Telemetry, Timestamp, Value,
+};
+
+use crate::field::{Field, basin_fields};
+use crate::quarantine::{self, Refusal};
+use crate::table::{self, Rows};
+
+/// A segment as the replica knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) store_no: i32,
+    pub(crate) segment_no: i32,
+    pub(crate) segment: SegmentId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) attempt: Option<i32>,
+}
+
+/// Everything that one transaction writes for a batch of lines.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BatchRows {
+    pub(crate) place: Place,
+    /// The cursor before the batch, as the replica has it.
+    pub(crate) from: Cursor,
+    /// The cursor after it.
+    pub(crate) to: Cursor,
+    /// Number of lines, damaged ones included.
+    pub(crate) lines: usize,
+    pub(crate) records: Rows,
+    pub(crate) emergencies: Rows,
+    pub(crate) basins: Rows,
+    pub(crate) history: Rows,
+    pub(crate) quarantine: Rows,
+    pub(crate) unknown: Rows,
+    pub(crate) checkpoints: BTreeMap<String, CheckpointRow>,
+    /// Checkpoints that were created or pruned, whose state is decided anew.
+    pub(crate) checkpoints_touched: BTreeSet<String>,
+    /// The segment's own part of its session begins in this batch.
+    pub(crate) start: Option<PartStart>,
+    /// Parts that end, by segment.
+    pub(crate) ends: BTreeMap<SegmentId, PartEnd>,
+    pub(crate) deletions: BTreeMap<String, Deletion>,
+    /// Every session that a row belongs to.
+    pub(crate) sessions: BTreeSet<String>,
+}
+
+/// The newest creation of a checkpoint in a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckpointRow {
+    /// What makes it newer than another: time, then SHA-256.
+    version: (Timestamp, String),
+    session: Option<String>,
+    pub(crate) fields: [Field; 17],
+}
+
+/// The beginning of a segment's part of its session.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct PartStart {
+    /// None: the segment is there, the line that says so is damaged or has not come yet.
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) metadata: Option<String>,
+}
+
+/// The end of a part. Of several, the greatest counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartEnd {
+    pub(crate) ended_at: Timestamp,
+    pub(crate) status: &'static str,
+    pub(crate) reason: Option<String>,
+    pub(crate) session: String,
+}
+
+/// The deletion of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Deletion {
+    pub(crate) line_no: i32,
+    pub(crate) deleted_at: Timestamp,
+}
+
+/// Turns a batch into rows. A line that is damaged, or that PostgreSQL could not hold, becomes a
+/// row of the quarantine.
+///
+/// # Errors
+/// A line number beyond [`i32::MAX`], which no writer gives.
+pub(crate) fn from_batch(
+    place: &Place,
+    from: Cursor,
+    batch: &Batch,
+) -> Result<BatchRows, std::num::TryFromIntError> {
+    let mut rows = BatchRows::empty(place, from, batch);
+    if from == Cursor::START && place.session.is_some() {
+        rows.start = Some(PartStart::default());
+    }
+    for line in batch.lines() {
+        let line_no = i32::try_from(line.number)?;
+        if let Err(refusal) = rows.add(line_no, line, batch.raw(line)) {
+            rows.quarantine.push(quarantine::row(place, line_no, batch.raw(line), refusal));
+        }
+    }
+    Ok(rows)
+}
+
+/// Puts the lines of a batch that the server refused into quarantine, whatever they hold.
+///
+/// # Errors
+/// A line number beyond [`i32::MAX`], which no writer gives.
+pub(crate) fn refused_by_server(
+    place: &Place,
+    from: Cursor,
+    batch: &Batch,
+    refusal: &Refusal,
+) -> Result<BatchRows, std::num::TryFromIntError> {
+    let mut rows = BatchRows::empty(place, from, batch);
+    for line in batch.lines() {
+        let line_no = i32::try_from(line.number)?;
+        rows.quarantine.push(quarantine::row(place, line_no, batch.raw(line), refusal.clone()));
+    }
+    Ok(rows)
+}
+
+impl BatchRows {
+    fn empty(place: &Place, from: Cursor, batch: &Batch) -> Self {
+        Self {
+            place: place.clone(),
+            from,
+            to: *batch.to(),
+            lines: batch.lines().len(),
+            records: Rows::new(&table::TELEMETRY_RECORDS),
+            emergencies: Rows::new(&table::EMERGENCY_EVENTS),
+            basins: Rows::new(&table::BASIN_HISTORY),
+            history: Rows::new(&table::CHECKPOINT_HISTORY),
+            quarantine: Rows::new(&table::SYNC_QUARANTINE),
+            unknown: Rows::new(&table::SYNC_UNKNOWN),
+            checkpoints: BTreeMap::new(),
+            checkpoints_touched: BTreeSet::new(),
+            start: None,
+            ends: BTreeMap::new(),
+            deletions: BTreeMap::new(),
+            sessions: place.session.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Tables whose rows never change, in the order in which they are written.
+    pub(crate) fn immutable(&self) -> [&Rows; 6] {
+        [
+            &self.records,
+            &self.emergencies,
+            &self.history,
+            &self.basins,
+            &self.quarantine,
+            &self.unknown,
+        ]
+    }
+
+    /// Leaves out what belongs to these sessions, apart from the audit trail.
+    pub(crate) fn without(mut self, sessions: &BTreeSet<String>) -> Self {
+        self.records = self.records.without(sessions);
+        self.emergencies = self.emergencies.without(sessions);
+        self.basins = self.basins.without(sessions);
+        self.checkpoints
+            .retain(|_, row| !row.session.as_ref().is_some_and(|id| sessions.contains(id)));
+        self.ends.retain(|_, end| !sessions.contains(&end.session));
+        if self.place.session.as_ref().is_some_and(|id| sessions.contains(id.as_str())) {
+            self.start = None;
+        }
+        self
+    }
+
+    fn add(&mut self, line_no: i32, line: &Line, raw: &[u8]) -> Result<(), Refusal> {
+        let entry = match &line.content {
+            Content::Entry(entry) => entry,
+            Content::Invalid(LineError::TooLong { bytes }) => {
+                return Err(Refusal::too_long(*bytes));
+            }
+            Content::Invalid(error) => return Err(Refusal::of(error.to_string())),
+        };
+        let time = entry.timestamp;
+        match &entry.body {
+            Body::Record(record) => self.add_record(line_no, time, record),
+            Body::SessionStarted(started) => self.add_start(time, started),
+            Body::SessionEnded(ended) => self.add_end(time, ended),
+            Body::Emergency(emergency) => self.add_emergency(line_no, time, emergency),
+            Body::Basin(point) => self.add_basin(line_no, time, point),
+            Body::CheckpointCreated(created) => self.add_checkpoint(line_no, time, created),
+            Body::Checkpoint(action) => self.add_action(line_no, time, action),
+            Body::SessionDeleted { session_id } => {
+                let deletion = Deletion { line_no, deleted_at: time };
+                self.sessions.insert(session_id.to_string());
+                self.deletions.entry(session_id.to_string()).or_insert(deletion);
+                Ok(())
+            }
+            other => self.add_unknown(line_no, other, raw),
+        }
+    }
+
+    /// The session that the whole segment belongs to.
+    fn own_session(&self) -> Result<String, Refusal> {
+        let session = self.place.session.as_ref().map(ToString::to_string);
+        session.ok_or_else(|| Refusal::of("belongs to a session, and its file to none".into()))
+    }
+
+    /// The session that an entry names, or else that of the segment.
+    fn session_of(&mut self, named: Option<&SessionId>) -> Field {
+        let Some(session) = named.or(self.place.session.as_ref()) else { return Field::Null };
+        let session = session.to_string();
+        self.sessions.insert(session.clone());
+        Field::Text(session)
+    }
+
+    fn add_record(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        record: &Record,
+    ) -> Result<(), Refusal> {
+        let t = &record.telemetry;
+        self.records.push([
+            self.place.segment_no.into(),
+            line_no.into(),
+            Field::Text(self.own_session()?),
+            time.into(),
+            record.step.into(),
+            t.phi.into(),
+            t.kappa_eff.into(),
+            text("regime", t.regime.as_deref())?,
+            t.basin_distance.into(),
+            t.recursion_depth.into(),
+            t.geodesic_distance.into(),
+            t.curvature.into(),
+            t.fisher_metric_trace.into(),
+            t.breakdown_pct.into(),
+            t.coherence_drift.into(),
+            t.emergency.into(),
+            t.meta_awareness.into(),
+            t.generativity.into(),
+            t.grounding.into(),
+            t.temporal_coherence.into(),
+            t.external_coupling.into(),
+            extra(t)?,
+        ]);
+        Ok(())
+    }
+
+    fn add_start(&mut self, time: Timestamp, started: &SessionStarted) -> Result<(), Refusal> {
+        self.own_session()?;
+        let metadata = json_text("metadata", started.metadata.as_ref())?;
+        // The first one counts: a segment is read in order.
+        if self.start.as_ref().is_none_or(|start| start.started_at.is_none()) {
+            self.start = Some(PartStart { started_at: Some(time), metadata });
+        }
+        Ok(())
+    }
+
+    fn add_end(&mut self, time: Timestamp, ended: &SessionEnded) -> Result<(), Refusal> {
+        text("reason", ended.reason.as_deref())?;
+        let (segment, session) = match &ended.of {
+            Some(part) => (part.segment, part.session_id.to_string()),
+            None => (self.place.segment, self.own_session()?),
+        };
+        self.sessions.insert(session.clone());
+        let status = ended.outcome.as_str();
+        let end = PartEnd { ended_at: time, status, reason: ended.reason.clone(), session };
+        let last = self.ends.entry(segment).or_insert_with(|| end.clone());
+        *last = end.max(last.clone());
+        Ok(())
+    }
+
+    fn add_emergency(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        emergency: &Emergency,
+    ) -> Result<(), Refusal> {
+        let telemetry = match &emergency.telemetry {
+            Some(telemetry) => {
+                text("regime", telemetry.regime.as_deref())?;
+                extra(telemetry)?;
+                json("telemetry", Some(telemetry))?
+            }
+            None => Field::Null,
+        };
+        let row = [
+            self.place.segment_no.into(),
+            line_no.into(),
+            Field::Text(emergency.event_id.to_string()),
+            self.session_of(emergency.session_id.as_ref()),
+            time.into(),
+            emergency.step.into(),
+            text("reason", Some(&emergency.reason))?,
+            text("severity", Some(&emergency.severity))?,
+            text("metric", emergency.metric.as_deref())?,
+            emergency.value.into(),
+            emergency.threshold.into(),
+            telemetry,
+            json("metadata", emergency.metadata.as_ref())?,
+        ];
+        self.emergencies.push(row);
+        Ok(())
+    }
+
+    fn add_basin(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        basin: &BasinPoint,
+    ) -> Result<(), Refusal> {
+        let [rounded, exact] = basin_fields(Some(&basin.basin_coords));
+        self.basins.push([
+            self.place.segment_no.into(),
+            line_no.into(),
+            Field::Text(self.own_session()?),
+            time.into(),
+            basin.step.into(),
+            rounded,
+            exact,
+            basin.phi.into(),
+            basin.kappa.into(),
+        ]);
+        Ok(())
+    }
+
+    fn add_checkpoint(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        created: &CheckpointCreated,
+    ) -> Result<(), Refusal> {
+        let id = created.checkpoint_id.to_string();
+        let size_bytes = i64::try_from(created.size_bytes)
+            .map_err(|_| Refusal::of(format!("size_bytes {} is no size", created.size_bytes)))?;
+        let [rounded, exact] = basin_fields(created.basin_coords.as_ref());
+        let fields = [
+            Field::Text(id.clone()),
+            self.place.store_no.into(),
+            self.place.segment_no.into(),
+            line_no.into(),
+            self.session_of(created.session_id.as_ref()),
+            created.step.into(),
+            time.into(),
+            created.phi.into(),
+            created.kappa.into(),
+            text("regime", created.regime.as_deref())?,
+            rounded,
+            exact,
+            json("state_dict", Some(&created.state_dict))?,
+            json("metadata", created.metadata.as_ref())?,
+            text("file", Some(&created.file))?,
+            size_bytes.into(),
+            text("sha256", Some(&created.sha256))?,
+        ];
+        let session = created.session_id.as_ref().or(self.place.session.as_ref());
+        let session = session.map(ToString::to_string);
+        let new = CheckpointRow { version: (time, created.sha256.clone()), session, fields };
+        match self.checkpoints.get(&id) {
+            Some(known) if known.version >= new.version => {}
+            _ => {
+                self.checkpoints.insert(id.clone(), new);
+            }
+        }
+        self.add_history(line_no, time, id, "created", Field::Null);
+        Ok(())
+    }
+
+    fn add_action(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        action: &CheckpointAction,
+    ) -> Result<(), Refusal> {
+        let details = json("details", action.details.as_ref())?;
+        let id = action.checkpoint_id.to_string();
+        self.add_history(line_no, time, id, action.action.as_str(), details);
+        Ok(())
+    }
+
+    fn add_history(
+        &mut self,
+        line_no: i32,
+        time: Timestamp,
+        id: String,
+        action: &str,
+        details: Field,
+    ) {
+        if action == "created" || action == Action::Pruned.as_str() {
+            self.checkpoints_touched.insert(id.clone());
+        }
+        self.history.push([
+            self.place.segment_no.into(),
+            line_no.into(),
+            Field::Text(id),
+            Field::Text(action.to_owned()),
+            time.into(),
+            details,
+        ]);
+    }
+
+    fn add_unknown(&mut self, line_no: i32, body: &Body, raw: &[u8]) -> Result<(), Refusal> {
+        let event = match body {
+            Body::Unknown { event } => event.as_str(),
+            _ => "(an entry newer than this agent)",
+        };
+        self.unknown.push([
+            self.place.segment_no.into(),
+            line_no.into(),
+            text("event", Some(event))?,
+            Field::Bytes(raw.to_vec()),
+        ]);
+        Ok(())
+    }
+}
+
+/// PostgreSQL holds every text but those with U+0000.
+fn text(name: &str, value: Option<&str>) -> Result<Field, Refusal> {
+    match value {
+        None => Ok(Field::Null),
+        Some(value) if value.contains('\0') => Err(Refusal::nul(name)),
+        Some(value) => Ok(Field::Text(value.to_owned())),
+    }
+}
+
+/// The fields without a column. Values tag texts with U+0000; names of fields cannot be tagged.
+fn extra(telemetry: &Telemetry) -> Result<Field, Refusal> {
+    if telemetry.extra.keys().any(|name| name.contains('\0')) {
+        return Err(Refusal::nul("the name of a field"));
+    }
+    json("extra", (!telemetry.extra.is_empty()).then_some(&telemetry.extra))
+}
+
+fn json(name: &str, value: Option<&impl Serialize>) -> Result<Field, Refusal> {
+    let Some(value) = value else { return Ok(Field::Null) };
+    serde_json::to_string(value)
+        .map(Field::Json)
+        .map_err(|error| Refusal::of(format!("{name} cannot be written as JSON: {error}")))
+}
+
+fn json_text(name: &str, value: Option<&Value>) -> Result<Option<String>, Refusal> {
+    match json(name, value)? {
+        Field::Json(text) => Ok(Some(text)),
+        _ => Ok(None),
+    }
+}

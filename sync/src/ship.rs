@@ -1,0 +1,293 @@
+//! Sends the lines of one segment, after a look at whether it still is the segment that was sent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidelog::journal::Cursor;
+
+use crate::agent::Report;
+use crate::apply::Outcome;
+use crate::database::DatabaseError;
+use crate::error::SyncError;
+use crate::follow::{self, Follower, Known, Look, Reading};
+use crate::insert::Method;
+use crate::quarantine::Refusal;
+use crate::replica::Replica;
+use crate::rows::BatchRows;
+use crate::sqlstate::Class;
+use crate::state::{Notice, SegmentState};
+
+/// Batches of one segment before the next segment has its turn.
+const BATCHES_PER_VISIT: usize = 16;
+
+/// How far a visit came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shipped {
+    /// To the end of the file as it was at the beginning of the visit, or as far as it may go.
+    Everything,
+    /// There is more to send right now.
+    Part,
+}
+
+/// Sends lines and counts them.
+#[derive(Debug)]
+pub(crate) struct Shipper {
+    pub(crate) method: Method,
+    pub(crate) report: Report,
+    /// When to give up, and how long that was.
+    pub(crate) deadline: Option<(Instant, Duration)>,
+    /// Segments whose end was reached, to be written down together.
+    pub(crate) sealed: Vec<(i32, Cursor)>,
+}
+
+/// What a visit works with.
+pub(crate) struct Visit<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) follower: &'a mut Follower,
+    pub(crate) known: Known,
+    pub(crate) replica: &'a mut Replica,
+    pub(crate) notice: &'a mut dyn FnMut(&Notice),
+}
+
+impl Visit<'_> {
+    fn path(&self) -> PathBuf {
+        self.follower.segment.path.clone()
+    }
+
+    fn enter(&mut self, to: SegmentState, detail: String) {
+        let from = std::mem::replace(&mut self.follower.state, to);
+        if from != to {
+            let path = self.path();
+            (self.notice)(&Notice::Segment { path, from, to, detail });
+        }
+    }
+
+    /// Stops at a state that somebody should know of.
+    fn stop(&mut self, to: SegmentState, detail: String) -> Result<(), SyncError> {
+        self.enter(to, detail);
+        self.known.stopped = to == SegmentState::Forked;
+        self.known.verified = false;
+        Ok(self.replica.note_state(self.known.place.segment_no, to.as_str())?)
+    }
+
+    /// Whether the file before the cursor is what was sent.
+    fn verify(&mut self) -> Result<bool, SyncError> {
+        if self.known.verified {
+            return Ok(true);
+        }
+        self.enter(SegmentState::Verifying, String::new());
+        match follow::verify(&self.follower.segment.path, &self.known.cursor)? {
+            Some(true) => {
+                self.known.verified = true;
+                self.enter(SegmentState::Streaming, String::new());
+                return Ok(true);
+            }
+            Some(false) => {
+                let place = self.fork_place()?;
+                self.stop(SegmentState::Forked, place)?;
+            }
+            None => self.stop(SegmentState::LocalBehind, self.sent())?,
+        }
+        Ok(false)
+    }
+
+    fn sent(&self) -> String {
+        format!("{} lines were sent", self.known.cursor.next_line)
+    }
+
+    fn fork_place(&mut self) -> Result<String, SyncError> {
+        let digests = self.replica.digests(self.known.place.segment_no)?;
+        let changed = follow::first_changed(&self.follower.segment.path, &digests)?;
+        let (first, next) = match changed {
+            Some(digest) => (digest.first_line, digest.next_line),
+            None => (0, self.known.cursor.next_line),
+        };
+        let last = next.saturating_sub(1);
+        Ok(format!("bytes between lines {first} and {last} are not those that were sent"))
+    }
+
+    /// Follows a cursor that another agent moved.
+    fn resume(&mut self) -> Result<(), SyncError> {
+        let now = self.replica.cursor(self.known.place.segment_no)?;
+        let before = std::mem::replace(&mut self.known.cursor, now);
+        self.known.verified = before.next_line <= now.next_line
+            && follow::walk(&self.follower.segment.path, before, now.next_line)? == Some(now);
+        Ok(())
+    }
+
+    /// Brings the state up to what the file and the cursor say.
+    fn settle(&mut self) -> Result<Option<(i32, Cursor)>, SyncError> {
+        match self.follower.look(self.root, &self.known.cursor)? {
+            Look::CaughtUp { is_active: true } => {
+                self.enter(SegmentState::Streaming, String::new());
+            }
+            Look::CaughtUp { is_active: false } => {
+                self.enter(SegmentState::Sealed, String::new());
+                if !std::mem::replace(&mut self.known.sealed, true) {
+                    return Ok(Some((self.known.place.segment_no, self.known.cursor)));
+                }
+            }
+            Look::Short { length } => {
+                let detail = format!("the file has {length} bytes, {}", self.sent());
+                self.stop(SegmentState::LocalBehind, detail)?;
+            }
+            Look::Gone if self.known.sealed => {}
+            Look::Gone => self.stop(SegmentState::Missing, self.sent())?,
+            // Half a line, or lines that came meanwhile.
+            Look::Behind { .. } => {}
+        }
+        Ok(None)
+    }
+}
+
+impl Shipper {
+    /// Sends what a segment has to send, some batches at a time.
+    pub(crate) fn visit(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
+        let mut shipped = Shipped::Everything;
+        if visit.known.stopped {
+            return Ok(shipped);
+        }
+        if let Look::Behind { length } = visit.follower.look(visit.root, &visit.known.cursor)?
+            && visit.verify()?
+        {
+            shipped = self.ship(visit, length)?;
+        }
+        if !visit.known.stopped {
+            self.sealed.extend(visit.settle()?);
+        }
+        Ok(shipped)
+    }
+
+    /// Reads on one thread while the database applies the batch before on another.
+    fn ship(&mut self, visit: &mut Visit<'_>, length: u64) -> Result<Shipped, SyncError> {
+        let path = visit.path();
+        let reading = Reading {
+            path: path.clone(),
+            place: visit.known.place.clone(),
+            from: visit.known.cursor,
+            until_byte: length,
+            limits: visit.follower.limits(length.saturating_sub(visit.known.cursor.next_byte)),
+            batches_max: BATCHES_PER_VISIT,
+        };
+        let (sender, batches) = mpsc::sync_channel(1);
+        thread::scope(|scope| {
+            let reader = thread::Builder::new()
+                .name("tidelog-read".to_owned())
+                .spawn_scoped(scope, move || reading.send_to(&sender))
+                .map_err(DatabaseError::Thread)?;
+            let shipped = self.apply_all(visit, batches);
+            match reader.join() {
+                Ok(()) => shipped,
+                Err(_) => Err(SyncError::Reader { path }),
+            }
+        })
+    }
+
+    /// Takes batches until there are none. Returning early drops the channel, which ends the reader.
+    fn apply_all(
+        &mut self,
+        visit: &mut Visit<'_>,
+        batches: Receiver<Result<Arc<BatchRows>, SyncError>>,
+    ) -> Result<Shipped, SyncError> {
+        let mut applied = 0;
+        for batch in batches {
+            self.check_deadline()?;
+            if !self.apply(visit, &batch?, self.method)? {
+                return Ok(Shipped::Part);
+            }
+            applied += 1;
+        }
+        Ok(if applied == BATCHES_PER_VISIT { Shipped::Part } else { Shipped::Everything })
+    }
+
+    fn check_deadline(&self) -> Result<(), SyncError> {
+        match self.deadline {
+            Some((deadline, limit)) if Instant::now() > deadline => {
+                Err(SyncError::NotDrained { seconds: limit.as_secs() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the batch was applied, so that the one after it can be.
+    fn apply(
+        &mut self,
+        visit: &mut Visit<'_>,
+        batch: &Arc<BatchRows>,
+        method: Method,
+    ) -> Result<bool, SyncError> {
+        match visit.replica.apply(batch, method) {
+            Ok(Outcome::Applied) => {
+                self.count(visit, batch);
+                Ok(true)
+            }
+            Ok(Outcome::Stale) => {
+                visit.resume()?;
+                Ok(false)
+            }
+            Err(error) => self.refused(visit, batch, method, error),
+        }
+    }
+
+    fn count(&mut self, visit: &mut Visit<'_>, batch: &BatchRows) {
+        visit.known.cursor = batch.to;
+        visit.known.sealed = false;
+        visit.follower.passed(batch.lines);
+        self.report.batches += 1;
+        self.report.lines += batch.lines as u64;
+        self.report.quarantined += batch.quarantine.len() as u64;
+    }
+
+    fn refused(
+        &mut self,
+        visit: &mut Visit<'_>,
+        batch: &Arc<BatchRows>,
+        method: Method,
+        error: DatabaseError,
+    ) -> Result<bool, SyncError> {
+        match error.class() {
+            Class::Duplicate if method == Method::Fast => {
+                self.report.conflicts += 1;
+                let (path, first_line) = (visit.path(), batch.from.next_line);
+                (visit.notice)(&Notice::Conflict { path, first_line });
+                self.apply(visit, batch, Method::PassOver)
+            }
+            Class::Poison | Class::Duplicate | Class::ForeignKey if batch.lines == 1 => {
+                self.quarantine(visit, batch, &error)
+            }
+            Class::Poison | Class::Duplicate | Class::ForeignKey => {
+                visit.follower.halve(batch.lines);
+                Ok(false)
+            }
+            Class::Pooler if method == Method::Fast => {
+                self.method = Method::PassOver;
+                Ok(false)
+            }
+            Class::Retry => {
+                visit.follower.halve(batch.lines);
+                Err(error.into())
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Passes over one line that the server refuses, and keeps it.
+    fn quarantine(
+        &mut self,
+        visit: &mut Visit<'_>,
+        batch: &BatchRows,
+        error: &DatabaseError,
+    ) -> Result<bool, SyncError> {
+        let refusal = Refusal::by_server(error.to_string(), error.sqlstate());
+        let path = visit.path();
+        let line = follow::quarantined_line(&path, &batch.place, batch.from, &refusal)?;
+        let Some(line) = line else { return Ok(false) };
+        if visit.replica.apply(&line, Method::PassOver)? == Outcome::Applied {
+            self.count(visit, &line);
+        }
+        Ok(false)
+    }
+}
