@@ -101,15 +101,16 @@ impl Agent {
 
     /// Follows the store until `stop` is set; then sends what is there, for at most 25 s.
     ///
-    /// While the database is away it waits, without a limit: the files are the queue.
+    /// It begins after `first_delay` ([`Backoff::first_delay`] for a fleet). While the database is
+    /// away it waits, without a limit: the files are the queue.
     ///
     /// # Errors
     /// A file of the store cannot be read; or, once asked to stop, not everything could be sent.
-    pub fn run(&mut self, stop: &AtomicBool) -> Result<Report, SyncError> {
+    pub fn run(&mut self, first_delay: Duration, stop: &AtomicBool) -> Result<Report, SyncError> {
         let wake = Wake::new(self.pass.root());
         let mut backoff = Backoff::default();
-        self.tell(AgentState::Starting);
-        wake.pause(Backoff::first_delay(fastrand::u16(..)), stop);
+        self.tell(AgentState::Starting { wait: first_delay });
+        wake.pause(first_delay, stop);
         while !stop.load(Ordering::Relaxed) {
             let batches_before = self.pass.batches();
             let Err(error) = self.follow(&wake, stop) else { continue };

@@ -18,7 +18,7 @@ use crate::state::SegmentState;
 pub(crate) const LIMITS: BatchLimits = BatchLimits { lines_max: 5_000, bytes_max: 4 << 20 };
 /// Size of a batch while so much is left that fewer, larger transactions pay.
 const LIMITS_FAR_BEHIND: BatchLimits = BatchLimits { lines_max: 20_000, bytes_max: 8 << 20 };
-const FAR_BEHIND_BYTES: u64 = 32 << 20;
+const FAR_BEHIND_BYTES: u64 = 8 << 20;
 
 /// A segment of the store.
 #[derive(Debug)]
@@ -80,21 +80,24 @@ impl Follower {
             sealed: row.sealed,
             stopped: false,
         };
+        if row.sealed && self.state == SegmentState::Discovered {
+            self.state = SegmentState::Sealed;
+        }
         let before = self.known.replace(known).map_or(0, |known| known.cursor.next_line);
         let now = row.cursor.next_line;
         (now < before).then_some((before, now))
     }
 
     /// Compares the file with the cursor by its length alone.
-    pub(crate) fn look(&self, root: &Path, cursor: &Cursor) -> Result<Look, SyncError> {
+    pub(crate) fn look(&self, root: &Path, known: &Known) -> Result<Look, SyncError> {
         // The marker first: what was appended before it vanished is then in the length.
-        let is_active = is_active(root, &self.segment);
+        let is_active = !known.sealed && is_active(root, &self.segment);
         let length = match fs::metadata(&self.segment.path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
             Err(source) => return Err(self.io("inspect", source)),
         };
-        Ok(match length.cmp(&cursor.next_byte) {
+        Ok(match length.cmp(&known.cursor.next_byte) {
             std::cmp::Ordering::Equal => Look::CaughtUp { is_active },
             std::cmp::Ordering::Greater => Look::Behind { length },
             std::cmp::Ordering::Less => Look::Short { length },
@@ -216,4 +219,90 @@ pub(crate) fn walk(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor
         }
     }
     Ok(Some(*reader.cursor()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tidelog::{Outcome, SessionId, Store, Telemetry};
+
+    /// A store with a finished session, and its one segment.
+    fn segment(records: i64) -> (tempfile::TempDir, Segment) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let session = store.start_session(SessionId::new("s").unwrap()).unwrap();
+        for step in 0..records {
+            session.record_telemetry(step, &Telemetry::default()).unwrap();
+        }
+        session.end(Outcome::Completed).unwrap();
+        let mut segments = tidelog::journal::discover(folder.path()).unwrap().segments;
+        (folder, segments.remove(0))
+    }
+
+    fn row(segment: &Segment, cursor: Cursor) -> SegmentRow {
+        SegmentRow {
+            segment: segment.header.segment,
+            segment_no: 1,
+            store_no: 1,
+            file_name: String::new(),
+            cursor,
+            state: "streaming".into(),
+            sealed: false,
+        }
+    }
+
+    #[test]
+    fn the_length_of_the_file_tells_what_is_left() {
+        let (folder, segment) = segment(1);
+        let length = fs::metadata(&segment.path).unwrap().len();
+        let mut follower = Follower::new(segment.clone());
+        for (next_byte, expected) in [
+            (0, Look::Behind { length }),
+            (length, Look::CaughtUp { is_active: false }),
+            (length + 1, Look::Short { length }),
+        ] {
+            follower.connect(&row(&segment, Cursor { next_byte, ..Cursor::START }));
+            let known = follower.known.clone().unwrap();
+            assert_eq!(follower.look(folder.path(), &known).unwrap(), expected);
+        }
+        fs::remove_file(&segment.path).unwrap();
+        let known = follower.known.clone().unwrap();
+        assert_eq!(follower.look(folder.path(), &known).unwrap(), Look::Gone);
+    }
+
+    #[test]
+    fn a_cursor_that_went_back_is_told() {
+        let (_folder, segment) = segment(1);
+        let mut follower = Follower::new(segment.clone());
+        let at = |next_line| row(&segment, Cursor { next_line, ..Cursor::START });
+        assert_eq!(follower.connect(&at(9)), None);
+        assert_eq!(follower.connect(&at(4)), Some((9, 4)));
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_down_to_a_line_and_grows_again() {
+        let (_folder, segment) = segment(0);
+        let mut follower = Follower::new(segment);
+        follower.halve(5000);
+        assert_eq!(follower.limits(u64::MAX).lines_max, 2500);
+        follower.halve(1);
+        assert_eq!(follower.limits(0).lines_max, 1);
+        (0..20).for_each(|power| follower.passed(1 << power));
+        assert_eq!(follower.limits(0), LIMITS);
+        assert_eq!(follower.limits(u64::MAX), LIMITS_FAR_BEHIND);
+    }
+
+    #[test]
+    fn the_first_changed_batch_is_found() {
+        let (_folder, segment) = segment(8);
+        let end = |next_line| SegmentReader::chain_at(&segment.path, next_line).unwrap().unwrap();
+        let digest =
+            |first_line, next_line| Digest { first_line, next_line, chain: end(next_line).chain };
+        let digests = [digest(0, 3), digest(3, 6), digest(6, 9)];
+        assert_eq!(first_changed(&segment.path, &digests).unwrap(), None);
+        let text = fs::read_to_string(&segment.path).unwrap();
+        fs::write(&segment.path, text.replace("\"step\":2", "\"step\":7")).unwrap();
+        assert_eq!(first_changed(&segment.path, &digests).unwrap(), Some(digests[1]));
+    }
 }

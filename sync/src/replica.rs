@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::Row;
 use postgres::types::Type;
+use postgres::{Client, Row};
 use tidelog::journal::{ChainHash, Cursor, Segment};
 use tidelog::{SegmentId, StoreId};
 use uuid::Uuid;
@@ -73,23 +73,39 @@ impl Replica {
     /// # Errors
     /// The database is not reached, or its schema is another one; both have a remedy in the text.
     pub(crate) fn connect(target: &Target, store: StoreId) -> Result<Self, SyncError> {
-        let mut database = Database::connect(target)?;
-        database.run(SHORT, "checking the schema", |client| {
-            schema::check(client).map_err(SyncError::from)
-        })?;
+        let mut database = open(target)?;
         let store = store.as_uuid();
         let store_no = database.run(SHORT, "registering the store", move |client| {
-            let of_store = [(&store as _, Type::UUID)];
+            let agent = [(&store as _, Type::UUID), (&env!("CARGO_PKG_VERSION") as _, Type::TEXT)];
             client.execute_typed(
                 "INSERT INTO sync_stores (store_id, agent_version) SELECT $1, $2
                  WHERE NOT EXISTS (SELECT FROM sync_stores WHERE store_id = $1)
                  ON CONFLICT DO NOTHING",
-                &[(&store, Type::UUID), (&env!("CARGO_PKG_VERSION"), Type::TEXT)],
+                &agent,
             )?;
-            let sql = "SELECT store_no FROM sync_stores WHERE store_id = $1";
-            Ok::<i32, DatabaseError>(client.query_typed_one(sql, &of_store)?.try_get(0)?)
+            client.execute_typed(
+                "UPDATE sync_stores SET last_seen = now(), agent_version = $2
+                 WHERE store_id = $1 AND (last_seen < now() - interval '1 hour'
+                                          OR agent_version IS DISTINCT FROM $2)",
+                &agent,
+            )?;
+            find_store(client, store)
         })?;
+        let what = "registering the store".to_owned();
+        let store_no = store_no.ok_or(DatabaseError::Closed { what })?;
         Ok(Self { database, store_no })
+    }
+
+    /// Connects to look only; none if the database does not know the store.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) fn look(target: &Target, store: StoreId) -> Result<Option<Self>, SyncError> {
+        let mut database = open(target)?;
+        let store = store.as_uuid();
+        let store_no = database
+            .run(SHORT, "looking for the store", move |client| find_store(client, store))?;
+        Ok(store_no.map(|store_no| Self { database, store_no }))
     }
 
     /// Makes segments known, each with a cursor at its start, and returns the rows of all segments
@@ -265,11 +281,25 @@ impl Replica {
     pub(crate) fn query<T: Send + 'static>(
         &mut self,
         what: &str,
-        work: impl FnOnce(&mut postgres::Client, i32) -> Result<T, postgres::Error> + Send + 'static,
+        work: impl FnOnce(&mut Client, i32) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, DatabaseError> {
         let store_no = self.store_no;
         self.database.run(SHORT, what, move |client| Ok(work(client, store_no)?))
     }
+}
+
+fn open(target: &Target) -> Result<Database, SyncError> {
+    let mut database = Database::connect(target)?;
+    database.run(SHORT, "checking the schema", |client| {
+        schema::check(client).map_err(SyncError::from)
+    })?;
+    Ok(database)
+}
+
+fn find_store(client: &mut Client, store: Uuid) -> Result<Option<i32>, DatabaseError> {
+    let sql = "SELECT store_no FROM sync_stores WHERE store_id = $1";
+    let rows = client.query_typed(sql, &[(&store, Type::UUID)])?;
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 impl SegmentRow {

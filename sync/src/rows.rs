@@ -450,3 +450,104 @@ fn json_text(name: &str, value: Option<&Value>) -> Result<Option<String>, Refusa
         _ => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tidelog::journal::{BatchLimits, SegmentReader};
+
+    use super::*;
+
+    /// Rows of these entries, given without their timestamps.
+    fn rows(session: Option<&str>, entries: &[&str]) -> BatchRows {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.jsonl");
+        let time = |n: usize| format!("{{\"timestamp\":\"2026-01-05T09:30:{n:02}Z\",");
+        let lines: String =
+            entries.iter().enumerate().map(|(n, entry)| time(n) + entry + "}\n").collect();
+        fs::write(&path, format!("header\n{lines}")).unwrap();
+        let session = session.map(|id| SessionId::new(id).unwrap());
+        let segment = SegmentId::random();
+        let place = Place { store_no: 1, segment_no: 2, segment, session, attempt: Some(1) };
+        let limits = BatchLimits { lines_max: 100, bytes_max: 1 << 20 };
+        let mut reader = SegmentReader::open(&path, Cursor::START).unwrap();
+        let batch = reader.next_batch(limits).unwrap().unwrap();
+        from_batch(&place, Cursor::START, &batch).unwrap()
+    }
+
+    fn checkpoint(id: &str, sha256: &str) -> String {
+        format!(
+            "\"event\":\"checkpoint_created\",\"checkpoint\":{{\"checkpoint_id\":\"{id}\",\
+             \"file\":\"f\",\"size_bytes\":1,\"sha256\":\"{sha256}\",\"state_dict\":{{}}}}"
+        )
+    }
+
+    #[test]
+    fn a_record_is_keyed_by_its_line() {
+        let rows = rows(Some("s"), &["\"step\":7,\"telemetry\":{\"phi\":0.5,\"loss\":1}"]);
+        let record: Vec<&Field> = rows.records.iter().flatten().collect();
+        assert_eq!(record[..3], [&Field::Int4(2), &Field::Int4(1), &Field::Text("s".into())]);
+        assert_eq!(record[21], &Field::Json("{\"loss\":1}".into()));
+        assert_eq!((rows.from.next_line, rows.to.next_line), (0, 2));
+    }
+
+    #[test]
+    fn a_record_without_a_session_goes_to_quarantine() {
+        let rows = rows(None, &["\"step\":7,\"telemetry\":{}"]);
+        assert_eq!((rows.records.len(), rows.quarantine.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_part_begins_although_its_first_line_is_damaged() {
+        let rows = rows(Some("s"), &["\"event\":\"session_started\""]);
+        assert_eq!(rows.start, Some(PartStart::default()));
+        assert_eq!(rows.quarantine.len(), 1);
+    }
+
+    #[test]
+    fn the_greatest_end_of_a_part_counts() {
+        let end = |status: &str| format!("\"event\":\"session_ended\",\"status\":\"{status}\"");
+        let rows = rows(Some("s"), &[&end("failed"), &end("completed")]);
+        let statuses: Vec<&str> = rows.ends.values().map(|end| end.status).collect();
+        assert_eq!(statuses, ["completed"]);
+    }
+
+    #[test]
+    fn the_newest_creation_of_a_checkpoint_counts_and_all_are_in_the_history() {
+        let rows = rows(Some("s"), &[&checkpoint("c", "00"), &checkpoint("c", "11")]);
+        let created: Vec<&Field> =
+            rows.checkpoints.values().flat_map(|row| row.fields.last()).collect();
+        assert_eq!(created, [&Field::Text("11".into())]);
+        assert_eq!(rows.history.len(), 2);
+    }
+
+    #[test]
+    fn a_deleted_session_keeps_its_audit_trail_only() {
+        let rows = rows(
+            Some("s"),
+            &[
+                "\"step\":7,\"telemetry\":{}",
+                &checkpoint("c", "00"),
+                "\"event\":\"session_started\",\"attempt\":1",
+            ],
+        );
+        let left = rows.without(&BTreeSet::from(["s".to_owned()]));
+        assert_eq!((left.records.len(), left.checkpoints.len(), left.start), (0, 0, None));
+        assert_eq!(left.history.len(), 1);
+    }
+
+    #[test]
+    fn names_with_nul_are_refused_and_texts_with_nul_are_not() {
+        let nul = "\\u0000";
+        let rows = rows(
+            Some("s"),
+            &[
+                &format!("\"step\":1,\"telemetry\":{{\"regime\":\"{nul}\"}}"),
+                &format!("\"step\":2,\"telemetry\":{{\"{nul}\":1}}"),
+                "\"step\":3,\"telemetry\":{\"x\":{\"$text\":\"AA==\"}}",
+            ],
+        );
+        assert_eq!((rows.quarantine.len(), rows.records.len()), (2, 1));
+    }
+}

@@ -57,23 +57,27 @@ impl Visit<'_> {
         self.follower.segment.path.clone()
     }
 
-    fn enter(&mut self, to: SegmentState, detail: String) {
+    /// Whether the state is a new one.
+    fn enter(&mut self, to: SegmentState, detail: String) -> bool {
         let from = std::mem::replace(&mut self.follower.state, to);
         if from != to {
             let path = self.path();
             (self.notice)(&Notice::Segment { path, from, to, detail });
         }
+        from != to
     }
 
     /// Stops at a state that somebody should know of.
     fn stop(&mut self, to: SegmentState, detail: String) -> Result<(), SyncError> {
-        self.enter(to, detail);
-        self.known.stopped = to == SegmentState::Forked;
         self.known.verified = false;
-        Ok(self.replica.note_state(self.known.place.segment_no, to.as_str())?)
+        if self.enter(to, detail) {
+            self.replica.note_state(self.known.place.segment_no, to.as_str())?;
+        }
+        Ok(())
     }
 
-    /// Whether the file before the cursor is what was sent.
+    /// Whether the file before the cursor is what was sent. If not, it is not looked at again on
+    /// this connection, because a look reads all of it.
     fn verify(&mut self) -> Result<bool, SyncError> {
         if self.known.verified {
             return Ok(true);
@@ -83,7 +87,6 @@ impl Visit<'_> {
             Some(true) => {
                 self.known.verified = true;
                 self.enter(SegmentState::Streaming, String::new());
-                return Ok(true);
             }
             Some(false) => {
                 let place = self.fork_place()?;
@@ -91,7 +94,8 @@ impl Visit<'_> {
             }
             None => self.stop(SegmentState::LocalBehind, self.sent())?,
         }
-        Ok(false)
+        self.known.stopped = !self.known.verified;
+        Ok(self.known.verified)
     }
 
     fn sent(&self) -> String {
@@ -120,7 +124,7 @@ impl Visit<'_> {
 
     /// Brings the state up to what the file and the cursor say.
     fn settle(&mut self) -> Result<Option<(i32, Cursor)>, SyncError> {
-        match self.follower.look(self.root, &self.known.cursor)? {
+        match self.follower.look(self.root, &self.known)? {
             Look::CaughtUp { is_active: true } => {
                 self.enter(SegmentState::Streaming, String::new());
             }
@@ -150,7 +154,7 @@ impl Shipper {
         if visit.known.stopped {
             return Ok(shipped);
         }
-        if let Look::Behind { length } = visit.follower.look(visit.root, &visit.known.cursor)?
+        if let Look::Behind { length } = visit.follower.look(visit.root, &visit.known)?
             && visit.verify()?
         {
             shipped = self.ship(visit, length)?;

@@ -9,7 +9,10 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum AgentState {
     /// Waits a random moment, so that many agents do not begin at once.
-    Starting,
+    Starting {
+        /// Until the first attempt.
+        wait: Duration,
+    },
     /// Connects to this database (no password).
     Connecting(String),
     /// Follows the store.
@@ -116,7 +119,7 @@ pub enum Notice {
 impl fmt::Display for AgentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => f.write_str("starting"),
+            Self::Starting { wait } => write!(f, "starting in {:.1} s", wait.as_secs_f64()),
             Self::Connecting(target) => write!(f, "connecting to {target}"),
             Self::Ready => f.write_str("ready"),
             Self::Backoff { wait, reason } => {

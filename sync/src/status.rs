@@ -61,6 +61,7 @@ pub struct SegmentStatus {
 }
 
 /// What the replica knows of a store.
+#[derive(Default)]
 struct Known {
     segments: Vec<SegmentRow>,
     quarantined_lines: i64,
@@ -68,7 +69,7 @@ struct Known {
     shared_sessions: Vec<String>,
 }
 
-/// Looks at a store and, if there is one, its replica. Writes nothing but the store's registration.
+/// Looks at a store and, if there is one, its replica. Writes nothing.
 ///
 /// # Errors
 /// A file of the store cannot be read. A database that is away is no error but a part of the answer.
@@ -111,7 +112,7 @@ fn word(error: &SyncError) -> &'static str {
 }
 
 fn ask(target: &Target, store: StoreId) -> Result<Known, SyncError> {
-    let mut replica = Replica::connect(target, store)?;
+    let Some(mut replica) = Replica::look(target, store)? else { return Ok(Known::default()) };
     let segments = replica.register(&[])?;
     let known = replica.query("reading the status", |client, store_no| {
         let of_store = [(&store_no as _, postgres::types::Type::INT4)];

@@ -96,3 +96,31 @@ impl FolderTimes {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_request_to_stop_ends_a_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let wake = Wake::new(folder.path());
+        let start = Instant::now();
+        wake.pause(Duration::from_secs(60), &AtomicBool::new(true));
+        wake.wait(&AtomicBool::new(true));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_new_file_changes_the_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join(SEGMENT_FOLDERS[0])).unwrap();
+        let mut times = FolderTimes::default();
+        assert!(times.changed(folder.path()));
+        assert!(!times.changed(folder.path()));
+        fs::create_dir_all(folder.path().join(SEGMENT_FOLDERS[1])).unwrap();
+        assert!(times.changed(folder.path()));
+    }
+}

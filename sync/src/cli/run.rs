@@ -8,6 +8,7 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tidelog_sync::Agent;
+use tidelog_sync::backoff::Backoff;
 
 use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
 
@@ -27,7 +28,8 @@ impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let stop = stop_on_signals().map_err(Failure::Signals)?;
         let mut agent = Agent::new(&self.store.store, self.database.target()?, log)?;
-        print_report(&agent.run(&stop)?)
+        let first_delay = Backoff::first_delay(fastrand::u16(..));
+        print_report(&agent.run(first_delay, &stop)?)
     }
 }
 
