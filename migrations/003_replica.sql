@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS sync_quarantine (
     reason          text NOT NULL,
     raw             bytea NOT NULL,
     raw_bytes_total bigint NOT NULL,
-    sha256          bytea NOT NULL,  -- of the whole line
+    sha256          bytea NOT NULL,  -- of raw
     agent_version   text,
     first_seen      timestamptz NOT NULL DEFAULT now(),
     last_seen       timestamptz NOT NULL DEFAULT now(),

@@ -48,12 +48,21 @@ fn check_queries(store: &Store, database: &TestDatabase) {
 /// Everything that a row can change in: a second import and copy must leave it alone.
 fn row_versions(database: &TestDatabase) -> Vec<String> {
     let tables = [
-        "telemetry_sessions", "telemetry_records", "emergency_events", "checkpoints",
-        "checkpoint_history", "basin_history", "session_parts", "sync_segments", "sync_batches",
+        "telemetry_sessions",
+        "telemetry_records",
+        "emergency_events",
+        "checkpoints",
+        "checkpoint_history",
+        "basin_history",
+        "session_parts",
+        "sync_segments",
+        "sync_batches",
     ];
     let mut client = database.client();
     let versions = |table: &&str| {
-        let sql = format!("SELECT coalesce(string_agg(ctid::text || xmin, ' ' ORDER BY ctid), '') FROM {table}");
+        let sql = format!(
+            "SELECT coalesce(string_agg(ctid::text || xmin, ' ' ORDER BY ctid), '') FROM {table}"
+        );
         client.query_one(&sql, &[]).unwrap().get(0)
     };
     tables.iter().map(versions).collect()

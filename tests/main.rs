@@ -6,6 +6,9 @@
 #![cfg(test)]
 
 mod checkpoint_numpy;
+mod cli;
+mod crash;
+mod end_to_end;
 mod fold;
 mod import;
 mod index;
@@ -13,6 +16,7 @@ mod index_schema;
 mod migrate;
 mod query;
 mod recording;
+mod replica;
 mod schema;
 mod support;
 mod tidy;

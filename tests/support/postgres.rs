@@ -34,6 +34,14 @@ impl TestDatabase {
         Self::clone_of(&mut server_client(), "template0")
     }
 
+    /// A backup: another database with the same contents. Ends every connection to this one.
+    pub(crate) fn copy(&self) -> Self {
+        let mut server = server_client();
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1";
+        server.execute(end, &[&self.name]).unwrap();
+        Self::clone_of(&mut server, &self.name)
+    }
+
     fn clone_of(server: &mut Client, template: &str) -> Self {
         let name = format!("tidelog_test_{}", uuid::Uuid::new_v4().simple());
         server.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();

@@ -96,10 +96,7 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_have_units() {
-        assert_eq!(
-            [bytes(1023), bytes(1536), bytes(u64::MAX)],
-            ["1023 B", "1.5 KiB", "16.0 EiB"]
-        );
+        assert_eq!([bytes(1023), bytes(1536), bytes(u64::MAX)], ["1023 B", "1.5 KiB", "16.0 EiB"]);
         assert_eq!([duration(1.25), duration(3_661.0)], ["1.2 s", "1 h 1 min"]);
     }
 
