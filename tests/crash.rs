@@ -12,6 +12,8 @@ use crate::support::{TestStore, program, session_id, telemetry};
 
 const RECORDS: i64 = 200_000;
 const KILLS: i64 = 12;
+/// The moments are random in any case: the agent's speed adds to them.
+const SEED: u64 = 7;
 const STUCK: Duration = Duration::from_secs(120);
 
 /// Two sessions with something of everything between their records.
@@ -61,9 +63,7 @@ fn kill_at(mut agent: Child, client: &mut Client, lines: i64, rng: &mut fastrand
 
 #[test]
 fn an_agent_killed_again_and_again_copies_each_line_exactly_once() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(SEED);
     let (store, database) = (TestStore::new(), TestDatabase::create());
     record(store.store());
     let mut client = database.client();
