@@ -14,11 +14,8 @@ use crate::replica::{self, Digest, SegmentRow};
 use crate::rows::{self, BatchRows, Place};
 use crate::state::SegmentState;
 
-/// Size of a batch. Memory holds three: one being read, one waiting, one being written.
+/// Size of a batch. Memory holds two: one being read, one being written.
 pub(crate) const LIMITS: BatchLimits = BatchLimits { lines_max: 5_000, bytes_max: 4 << 20 };
-/// Size of a batch while so much is left that fewer, larger transactions pay.
-const LIMITS_FAR_BEHIND: BatchLimits = BatchLimits { lines_max: 20_000, bytes_max: 8 << 20 };
-const FAR_BEHIND_BYTES: u64 = 8 << 20;
 
 /// A segment of the store.
 #[derive(Debug)]
@@ -105,12 +102,8 @@ impl Follower {
     }
 
     /// How much the next batch may hold.
-    pub(crate) fn limits(&self, bytes_left: u64) -> BatchLimits {
-        let full = if bytes_left > FAR_BEHIND_BYTES { LIMITS_FAR_BEHIND } else { LIMITS };
-        match self.lines_max < LIMITS.lines_max {
-            true => BatchLimits { lines_max: self.lines_max, ..full },
-            false => full,
-        }
+    pub(crate) fn limits(&self) -> BatchLimits {
+        BatchLimits { lines_max: self.lines_max, ..LIMITS }
     }
 
     /// The server refused a batch of `lines` lines: the next one holds half of them.
@@ -159,8 +152,8 @@ impl Reading {
             if batches.send(next).is_err() || has_failed {
                 return;
             }
-            let doubled = self.limits.lines_max.saturating_mul(2).min(LIMITS.lines_max);
-            self.limits.lines_max = self.limits.lines_max.max(doubled);
+            let doubled = self.limits.lines_max.saturating_mul(2);
+            self.limits.lines_max = doubled.min(LIMITS.lines_max);
         }
     }
 
@@ -285,12 +278,11 @@ mod tests {
         let (_folder, segment) = segment(0);
         let mut follower = Follower::new(segment);
         follower.halve(5000);
-        assert_eq!(follower.limits(u64::MAX).lines_max, 2500);
+        assert_eq!(follower.limits().lines_max, 2500);
         follower.halve(1);
-        assert_eq!(follower.limits(0).lines_max, 1);
+        assert_eq!(follower.limits().lines_max, 1);
         (0..20).for_each(|power| follower.passed(1 << power));
-        assert_eq!(follower.limits(0), LIMITS);
-        assert_eq!(follower.limits(u64::MAX), LIMITS_FAR_BEHIND);
+        assert_eq!(follower.limits(), LIMITS);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::sqlstate::Class;
 use crate::state::{Notice, SegmentState};
 
 /// Batches of one segment before the next segment has its turn.
-const BATCHES_PER_VISIT: usize = 16;
+const BATCHES_PER_VISIT: usize = 64;
 
 /// How far a visit came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,10 +173,10 @@ impl Shipper {
             place: visit.known.place.clone(),
             from: visit.known.cursor,
             until_byte: length,
-            limits: visit.follower.limits(length.saturating_sub(visit.known.cursor.next_byte)),
+            limits: visit.follower.limits(),
             batches_max: BATCHES_PER_VISIT,
         };
-        let (sender, batches) = mpsc::sync_channel(1);
+        let (sender, batches) = mpsc::sync_channel(0);
         thread::scope(|scope| {
             let reader = thread::Builder::new()
                 .name("tidelog-read".to_owned())
