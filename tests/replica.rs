@@ -222,13 +222,12 @@ fn two_agents_at_once_are_exact() {
     for session in 0..4 {
         files.records(&format!("run-{session}"), 7000);
     }
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            let agent =
-                || agent_with(&files, &database, "", |_| {}).once(Duration::from_secs(30)).unwrap();
-            scope.spawn(agent);
-        }
+    let agent = || agent_with(&files, &database, "", |_| {}).once(Duration::from_secs(30)).unwrap();
+    let reports = thread::scope(|scope| {
+        [scope.spawn(agent), scope.spawn(agent)].map(|agent| agent.join().unwrap())
     });
+    assert_eq!(reports.iter().map(|report| report.lines).sum::<u64>(), 4 * 7002);
+    assert_eq!(reports.iter().map(|report| report.conflicts).sum::<u64>(), 0);
     let mut client = database.client();
     assert_eq!(count(&mut client, "telemetry_records"), 28_000);
     assert_eq!(count(&mut client, "telemetry_sessions WHERE total_steps = 7000"), 4);
@@ -545,7 +544,8 @@ fn a_deleted_session_does_not_come_back() {
     client
         .batch_execute(
             "UPDATE sync_segments SET next_line = 0, next_byte = 0,
-                                      chain_hash = decode(repeat('00', 32), 'hex')",
+                                      chain_hash = decode(repeat('00', 32), 'hex')
+             WHERE session_id = 'run-1'",
         )
         .unwrap();
     once(&files, &database).unwrap();
