@@ -75,6 +75,10 @@ impl Verification<'_> {
         });
     }
 
+    fn relative<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(self.root).unwrap_or(path)
+    }
+
     fn found(&mut self, finding: Finding) {
         self.report.add(finding.relative_to(self.root));
     }

@@ -264,6 +264,15 @@ fn a_flipped_byte_ends_verify_with_exit_code_3() {
 }
 
 #[test]
+fn a_damaged_store_file_is_damage_too() {
+    let (_folder, store) = demo();
+    fs::write(store.join("store.json"), "{").unwrap();
+    let (code, error) = fails(&store, &["verify"]);
+    assert!(code == Some(3) && error.contains("store.json"), "{error}");
+    assert_eq!(fails(&store, &["status"]).0, Some(1));
+}
+
+#[test]
 fn a_dry_import_counts_and_creates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");

@@ -109,7 +109,7 @@ impl Verification<'_> {
             Error::Npz { source, .. } => (FindingKind::CheckpointDamaged, source.to_string()),
             other => (FindingKind::CheckpointDamaged, other.to_string()),
         };
-        let segment = created.segment.strip_prefix(self.root).unwrap_or(&created.segment);
+        let segment = self.relative(&created.segment);
         let entry = format!("entry: {} line {}", segment.display(), created.line);
         let path = checkpoint::folder(self.root).join(&created.entry.file);
         let remedy = "copy the file back from a backup";

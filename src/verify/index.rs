@@ -176,7 +176,7 @@ impl Verification<'_> {
                 Ok(rows) if rows == expected => continue,
                 Ok(rows) => format!(
                     "{table} has {rows} rows of {}, its lines give {expected}",
-                    scan.segment.path.strip_prefix(self.root).unwrap_or(self.root).display()
+                    self.relative(&scan.segment.path).display()
                 ),
                 Err(error) => format!("{table}: {error}"),
             };

@@ -43,7 +43,13 @@ pub enum FindingKind {
 impl FindingKind {
     /// Whether something is not as it was written.
     pub fn is_damage(self) -> bool {
-        !matches!(self, Self::TailUnrecovered | Self::CheckpointOrphan | Self::EmergencyCopyMissing)
+        !matches!(
+            self,
+            Self::TailUnrecovered
+                | Self::CheckpointOrphan
+                | Self::EmergencyCopyMissing
+                | Self::IndexUnreadable
+        )
     }
 }
 

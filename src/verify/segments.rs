@@ -177,8 +177,7 @@ impl Verification<'_> {
         }
         let writers = self.writers()?;
         for path in unknown {
-            let file = path.strip_prefix(self.root).unwrap_or(&path).to_string_lossy();
-            if writers.of_file(&file) == WriterState::Sealed {
+            if writers.of_file(&self.relative(&path).to_string_lossy()) == WriterState::Sealed {
                 self.found(header_missing(&path));
             }
         }
@@ -189,7 +188,7 @@ impl Verification<'_> {
         self.found(Finding::new(
             FindingKind::SegmentTwice,
             &segment.path,
-            format!("is the same segment as {}", first.display()),
+            format!("is the same segment as {}", self.relative(first).display()),
             "move one of the two files out of the folder",
         ));
     }

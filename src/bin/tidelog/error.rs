@@ -11,7 +11,7 @@ use crate::context::Context;
 enum Kind {
     Failure,
     Usage,
-    /// `verify` found damage and has said so.
+    /// `verify` found damage. Without a message it has said so itself.
     Damage,
     /// Nobody reads the output any more, as with `| head`: a normal end.
     OutputClosed,
@@ -49,6 +49,16 @@ impl CliError {
         Self { kind: Kind::Damage, ..Self::failure("") }
     }
 
+    /// Damage that leaves nothing to report on: the store cannot even be opened.
+    pub(crate) fn damage_on_open(error: tidelog::Error) -> Self {
+        match error {
+            tidelog::Error::Damaged { .. } => {
+                Self { kind: Kind::Damage, ..Self::failure(error.to_string()) }
+            }
+            other => other.into(),
+        }
+    }
+
     pub(crate) fn because(mut self, cause: impl ToString) -> Self {
         self.causes.push(cause.to_string());
         self
@@ -64,10 +74,13 @@ impl CliError {
     pub(crate) fn report(self, context: &Context) -> ExitCode {
         let code = match self.kind {
             Kind::OutputClosed => return ExitCode::SUCCESS,
-            Kind::Damage => return ExitCode::from(3),
             Kind::Failure => 1,
             Kind::Usage => 2,
+            Kind::Damage => 3,
         };
+        if self.message.is_empty() {
+            return ExitCode::from(code);
+        }
         let mut text = format!("error: {}\n", self.message);
         for cause in &self.causes {
             text.push_str(&format!("  because: {cause}\n"));

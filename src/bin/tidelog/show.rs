@@ -15,7 +15,7 @@ use crate::text;
 /// Points that a chart is drawn from; of longer sessions every n-th record is taken.
 const CHART_POINTS_MAX: u64 = 20_000;
 
-/// Show one session: statistics, parts, emergencies, checkpoints, last records, and phi as a chart.
+/// Show one session: statistics, what belongs to it, and phi as a chart.
 #[derive(Args)]
 pub(crate) struct Show {
     /// The session, as `tidelog sessions` lists it
@@ -71,7 +71,7 @@ pub(crate) fn print(store: &Store, id: &SessionId, output: &mut Output) -> Resul
     let stride = stats.total_steps / CHART_POINTS_MAX + 1;
     let chart = chart::draw(&phi_by_step(store, id, stride)?);
     if !chart.is_empty() {
-        let of = if stride > 1 { format!(", every {stride}th record") } else { String::new() };
+        let of = if stride > 1 { format!(", one record in {stride}") } else { String::new() };
         output.line(format!("\nphi over steps{of}"))?;
         output.lines(chart)?;
     }

@@ -10,9 +10,9 @@ use crate::error::CliError;
 
 const PROGRAM: &str = "tidelog-sync";
 
-/// Run the agent that carries the store into PostgreSQL: `tidelog sync …` is `tidelog-sync …`.
+/// Run tidelog-sync, the agent that carries the store into PostgreSQL.
 ///
-/// The agent is taken from the folder of this program, else from PATH. It gets the store by the
+/// `tidelog sync …` is `tidelog-sync …`. The agent is taken from the folder of this program, else from PATH. It gets the store by the
 /// environment variable TIDELOG_STORE. `tidelog sync --help` shows its commands.
 #[derive(Args)]
 #[command(disable_help_flag = true)]

@@ -1,4 +1,5 @@
 use clap::Args;
+use tidelog::Store;
 use tidelog::verify::{Finding, VerifyReport};
 
 use crate::context::Context;
@@ -17,7 +18,8 @@ pub(crate) struct Verify {}
 
 impl Verify {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let store = context.open()?;
+        let store =
+            Store::open_read_only(context.store_path()).map_err(CliError::damage_on_open)?;
         let bar = Bar::new("verifying");
         let report = store.verify(&mut |progress| bar.show(progress))?;
         drop(bar);
