@@ -1,0 +1,136 @@
+//! Files that changed, lines that PostgreSQL refuses, databases that went back.
+
+use super::*;
+
+#[test]
+fn a_forked_segment_is_not_written_while_others_go_on() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let (changed, other) = (files.session("changed"), files.session("other"));
+    record(&changed, 0..5);
+    once(&files, &database).unwrap();
+    let path = files.segment("session_changed.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"step\":3", "\"step\":7")).unwrap();
+    record(&changed, 5..6);
+    record(&other, 0..3);
+    let (sender, notices) = std::sync::mpsc::channel();
+    let mut agent =
+        agent_with(&files, &database, "", move |notice| sender.send(notice.to_string()).unwrap());
+    let report = agent.once(Duration::ZERO).unwrap();
+    assert_eq!(report.forked, [path]);
+    let forked = notices.try_iter().find(|notice| notice.contains("-> forked")).unwrap();
+    assert!(forked.contains("between lines 0 and 6"), "{forked}");
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_records WHERE session_id = 'changed'"), 5);
+    assert_eq!(count(&mut client, "telemetry_records WHERE session_id = 'other'"), 3);
+    assert_eq!(count(&mut client, "sync_segments WHERE state = 'forked' AND next_line = 7"), 1);
+}
+
+#[test]
+fn a_shorter_file_is_not_written() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 5);
+    once(&files, &database).unwrap();
+    let path = files.segment("session_run-1.jsonl");
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(fs::metadata(&path).unwrap().len() - 10).unwrap();
+    assert_eq!(once(&files, &database).unwrap().lines, 0);
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "sync_segments WHERE state = 'local_behind'"), 1);
+}
+
+#[test]
+fn lines_that_postgres_cannot_hold_are_quarantined_and_their_neighbours_pass() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..1);
+    let regime = Some("a\0b".to_owned());
+    session.record_telemetry(1, &Telemetry { regime, ..Telemetry::default() }).unwrap();
+    session.record_telemetry(2, &Telemetry::default().with("x\0", 1.0)).unwrap();
+    session.record_telemetry(3, &Telemetry::default().with("x", "\0")).unwrap();
+    // Too long for an index: only the server knows.
+    let severity: String =
+        (0..9000_u32).map(|n| char::from_u32(0x4e00 + n * 7919 % 20_000).unwrap()).collect();
+    session
+        .record_emergency(Emergency::new(EventId::new("e").unwrap(), "reason", &severity))
+        .unwrap();
+    let mut file =
+        OpenOptions::new().append(true).open(files.segment("session_run-1.jsonl")).unwrap();
+    file.write_all(b"no json\n{\"timestamp\":\"2026-01-05T09:30:00Z\",\"event\":\"new\"}\n")
+        .unwrap();
+    record(&session, 4..6);
+    let report = once(&files, &database).unwrap();
+    assert_eq!(report.quarantined, 4);
+    let mut client = database.client();
+    let steps: Vec<i64> = client
+        .query("SELECT step FROM telemetry_records ORDER BY line_no", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(steps, [0, 3, 4, 5]);
+    let sql =
+        "SELECT line_no, sqlstate, reason, raw, raw_bytes_total FROM sync_quarantine ORDER BY 1";
+    let rows = client.query(sql, &[]).unwrap();
+    let bytes = fs::read(files.segment("session_run-1.jsonl")).unwrap();
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    for row in &rows {
+        let line = lines[usize::try_from(row.get::<_, i32>(0)).unwrap()];
+        assert_eq!(row.get::<_, &[u8]>(3), line);
+        assert_eq!(row.get::<_, i64>(4), i64::try_from(line.len()).unwrap());
+    }
+    assert_eq!(rows[2].get::<_, Option<&str>>(1), Some("54000"));
+    assert_eq!(count(&mut client, "sync_unknown WHERE event = 'new'"), 1);
+}
+
+#[test]
+fn one_poison_line_of_many_is_found() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 6000);
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "ALTER TABLE telemetry_records ADD CHECK (step NOT IN (17, 2500, 2501, 5999))",
+        )
+        .unwrap();
+    let report = once(&files, &database).unwrap();
+    assert_eq!(report.quarantined, 4);
+    assert_eq!(count(&mut client, "telemetry_records"), 5996);
+    assert_eq!(count(&mut client, "sync_quarantine WHERE sqlstate = '23514'"), 4);
+}
+
+#[test]
+fn a_database_that_was_restored_to_an_earlier_state_catches_up() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..100);
+    once(&files, &database).unwrap();
+    let backup = database.copy();
+    record(&session, 100..200);
+    once(&files, &database).unwrap();
+    let restored = backup;
+    record(&session, 200..300);
+    session.end(Outcome::Completed).unwrap();
+    let report = once(&files, &restored).unwrap();
+    assert_eq!((report.lines, report.conflicts), (201, 0));
+    once(&files, &database).unwrap();
+    assert_eq!(contents(&mut restored.client()), contents(&mut database.client()));
+}
+
+#[test]
+fn rows_that_are_there_before_their_cursor_are_kept_and_counted() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 2000);
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    let before = contents(&mut client);
+    client
+        .batch_execute(
+            "UPDATE sync_segments SET next_line = 0, next_byte = 0, sealed = false,
+                                      chain_hash = decode(repeat('00', 32), 'hex')",
+        )
+        .unwrap();
+    let report = once(&files, &database).unwrap();
+    assert_eq!((report.lines, report.conflicts), (2002, 1));
+    assert_eq!(contents(&mut client), before);
+}
