@@ -113,7 +113,8 @@ impl<'a> Input<'a> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c));
         let literal = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let digits = literal.strip_prefix('-').unwrap_or(literal);
-        let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
+        // a zero with a sign is a float: no integer has one
+        let is_integer = literal != "-0" && digits.bytes().all(|byte| byte.is_ascii_digit());
         if digits.len() > 1 && digits.starts_with('0') && is_integer {
             return Err(format!("{literal} begins with 0"));
         }

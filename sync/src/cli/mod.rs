@@ -34,7 +34,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct StoreArgs {
     /// Folder of the store
-    #[arg(long, value_name = "DIR", env = "TIDELOG_STORE")]
+    #[arg(long, value_name = "DIR", env = "TIDELOG_STORE", default_value = "tidelog")]
     store: PathBuf,
 }
 
@@ -97,13 +97,13 @@ fn report(failure: &Failure) -> ExitCode {
         }
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));
-            say("hint: `tidelog verify` shows damage; a copy from a backup goes on where it was");
+            say("  try: tidelog verify; a copy of the file from a backup goes on where it was");
             ExitCode::FAILURE
         }
         Failure::Sync(error) => {
             say(&format!("error: {error}"));
             if let Some(hint) = hint(error) {
-                say(&format!("hint: {hint}"));
+                say(&format!("  try: {hint}"));
             }
             ExitCode::from(code(error))
         }
@@ -121,9 +121,7 @@ fn code(error: &SyncError) -> u8 {
 /// What to try, where the error itself does not say it.
 fn hint(error: &SyncError) -> Option<&'static str> {
     match error {
-        SyncError::Database(_) => {
-            Some("psql \"$DATABASE_URL\" -c 'SELECT 1' tells whether the database lets you in")
-        }
+        SyncError::Database(_) => Some("psql \"$DATABASE_URL\" -c 'SELECT 1'"),
         SyncError::Target(_) => {
             Some("DATABASE_URL=postgresql://user@host/database tidelog-sync status")
         }
