@@ -5,6 +5,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use tidelog::{Outcome, SessionId, Store, Telemetry};
@@ -294,25 +297,29 @@ fn tail_follows_a_session_until_it_ends() {
     let store = Store::open(folder.path()).unwrap();
     let session = store.start_session(SessionId::new("live").unwrap()).unwrap();
     session.record_telemetry(1, &Telemetry::default()).unwrap();
-    let mut child = follow(folder.path());
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.next().unwrap().contains("\"step\":1"));
+    let (mut child, next) = follow(folder.path());
+    assert!(next().unwrap().contains("\"step\":1"));
     session.record_telemetry(2, &Telemetry::default()).unwrap();
-    assert!(lines.next().unwrap().contains("\"step\":2"));
+    assert!(next().unwrap().contains("\"step\":2"));
     let rank = store.start_session(SessionId::new("live").unwrap()).unwrap();
     session.end(Outcome::Completed).unwrap();
-    assert!(lines.next().unwrap().contains("session_ended"));
-    assert!(lines.next().unwrap().contains("session_started"));
+    assert!(next().unwrap().contains("session_ended"));
+    assert!(next().unwrap().contains("session_started"));
     rank.end(Outcome::Failed).unwrap();
-    assert!(lines.next().unwrap().contains("failed"));
-    assert_eq!(lines.next(), None);
+    assert!(next().unwrap().contains("failed"));
+    assert_eq!(next(), None);
     assert!(child.wait().unwrap().success());
 }
 
-fn follow(store: &Path) -> Child {
+/// The program, and its next line; none at its end, or after too long a wait.
+fn follow(store: &Path) -> (Child, impl Fn() -> Option<String>) {
     let mut command = program(store);
     command.args(["--json", "tail", "live", "--follow", "-n", "1"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (sender, lines) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap())));
+    (child, move || lines.recv_timeout(Duration::from_secs(30)).ok())
 }
 
 #[test]
