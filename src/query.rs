@@ -143,12 +143,13 @@ impl Store {
         )
     }
 
-    /// Lets the index read what is new in the journal. Queries do it by themselves.
+    /// Lets the index read what is new in the journal. Queries do it by themselves, without a word
+    /// on their progress: `progress` is called once at the start and after each batch of lines.
     ///
     /// # Errors
     /// The journal or the index cannot be read or written.
-    pub fn refresh_index(&self) -> Result<()> {
-        self.index().map(|_| ())
+    pub fn refresh_index(&self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        Index::caught_up(self.root(), self.id(), progress).map(|_| ())
     }
 
     /// Throws the index away and reads the whole journal again. Nothing is lost if this is
@@ -161,7 +162,7 @@ impl Store {
     }
 
     fn index(&self) -> Result<Index> {
-        Index::caught_up(self.root(), self.id())
+        Index::caught_up(self.root(), self.id(), &mut |_| {})
     }
 
     fn all<T>(

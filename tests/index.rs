@@ -41,7 +41,7 @@ fn generation(root: &Path) -> String {
 }
 
 fn count(store: &TestStore, table: &str) -> usize {
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     dump(&store.root())[table].len()
 }
 
@@ -54,7 +54,7 @@ fn remove_index(root: &Path) {
 /// What the index holds after it was made anew.
 fn rebuilt(store: &TestStore) -> Dump {
     remove_index(&store.root());
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     dump(&store.root())
 }
 
@@ -140,7 +140,7 @@ fn play(store: &Store, actions: Vec<Action>) {
             Action::End(slot, outcome) => {
                 writers[slot].take().into_iter().for_each(|session| session.end(outcome).unwrap());
             }
-            Action::CatchUp => store.refresh_index().unwrap(),
+            Action::CatchUp => store.refresh_index(&mut |_| {}).unwrap(),
         }
     }
 }
@@ -185,7 +185,7 @@ proptest! {
     fn a_rebuild_gives_the_same_rows(actions in prop::collection::vec(action(), 1..60)) {
         let store = TestStore::new();
         play(store.store(), actions);
-        store.store().refresh_index().unwrap();
+        store.store().refresh_index(&mut |_| {}).unwrap();
         let followed = dump(&store.root());
         prop_assert_eq!(&followed, &rebuilt(&store));
         store.store().rebuild_index(&mut |_| {}).unwrap();
@@ -259,7 +259,7 @@ fn a_file_that_is_no_database_is_replaced() {
 fn damage_inside_the_index_is_repaired_by_reading_again() {
     let (store, session) = recorded(2000);
     let followed = {
-        store.store().refresh_index().unwrap();
+        store.store().refresh_index(&mut |_| {}).unwrap();
         dump(&store.root())
     };
     let path = store.root().join("index.sqlite");
@@ -274,7 +274,7 @@ fn damage_inside_the_index_is_repaired_by_reading_again() {
 #[test]
 fn the_index_of_another_version_is_rebuilt() {
     let (store, _session) = recorded(3);
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     let db = Connection::open(store.root().join("index.sqlite")).unwrap();
     db.execute_batch(
         "UPDATE index_meta SET value = 'old' WHERE key = 'version';
@@ -299,7 +299,7 @@ fn a_store_that_cannot_be_written_is_read_all_the_same() {
 fn the_index_belongs_to_its_user_alone() {
     use std::os::unix::fs::PermissionsExt;
     let (store, _session) = recorded(1);
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     let db = Connection::open(store.root().join("index.sqlite")).unwrap();
     db.execute_batch("PRAGMA user_version = 1").unwrap();
     for file in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
@@ -313,7 +313,9 @@ fn many_catch_ups_at_once_apply_every_line_once() {
     let (store, session) = recorded(5000);
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| Store::open_read_only(store.root()).unwrap().refresh_index().unwrap());
+            scope.spawn(|| {
+                Store::open_read_only(store.root()).unwrap().refresh_index(&mut |_| {}).unwrap()
+            });
         }
         scope
             .spawn(|| (0..500).for_each(|n| session.record_telemetry(n, &telemetry(1.0)).unwrap()));
@@ -329,7 +331,7 @@ fn an_end_may_be_read_before_its_start() {
     let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"run-7","segment":"6f2a3b1c-0000-4000-8000-000000000007"}"#;
     let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":3}"#;
     add_segment(&store.root(), 1, "null", &[end]);
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     add_segment(&store.root(), 7, "\"run-7\"", &[start]);
     let row = store.store().sessions().unwrap().remove(0);
     assert_eq!((row.status.as_str(), row.attempts), ("aborted", 3));
@@ -363,7 +365,7 @@ fn in_any_order(first: (u32, &str, &[&str]), second: (u32, &str, &[&str])) -> [D
         let store = TestStore::new();
         for (number, session, lines) in order {
             add_segment(&store.root(), number, session, lines);
-            store.store().refresh_index().unwrap();
+            store.store().refresh_index(&mut |_| {}).unwrap();
         }
         let mut dump = dump(&store.root());
         let segments = dump.remove("index_segments").unwrap();

@@ -45,14 +45,18 @@ pub(crate) struct Index {
 
 impl Index {
     /// The index with everything in it that was written before the call.
-    pub(crate) fn caught_up(root: &Path, store: StoreId) -> Result<Self> {
+    pub(crate) fn caught_up(
+        root: &Path,
+        store: StoreId,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let mut index = Self::open(root, store)?;
-        match index.catch_up(&mut |_| {}) {
+        match index.catch_up(progress) {
             Err(Error::Index { source, .. }) if connection::is_broken(&source) => {
                 // the damage was not in the pages that opening it reads
                 connection::empty_broken(&index.db).map_err(index.failed())?;
                 index = Self::open(root, store)?;
-                index.catch_up(&mut |_| {})?;
+                index.catch_up(progress)?;
             }
             result => result?,
         }

@@ -6,6 +6,7 @@ use clap::Args;
 use tidelog::Store;
 
 use crate::error::CliError;
+use crate::progress::Bar;
 
 const STORE_VARIABLE: &str = "TIDELOG_STORE";
 const STORE_DEFAULT: &str = "tidelog";
@@ -42,6 +43,14 @@ impl Context {
     /// Opens the store for reading; a folder without a store is an error and stays as it is.
     pub(crate) fn open(&self) -> Result<Store, CliError> {
         Ok(Store::open_read_only(&self.store)?)
+    }
+
+    /// As [`open`](Self::open), and lets the index read what is new, with a bar if that takes long.
+    pub(crate) fn open_with_index(&self) -> Result<Store, CliError> {
+        let store = self.open()?;
+        let bar = Bar::new("reading");
+        store.refresh_index(&mut |progress| bar.show(progress))?;
+        Ok(store)
     }
 
     /// Opens the store for writing and creates it if there is none.

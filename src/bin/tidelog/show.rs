@@ -42,7 +42,7 @@ struct Sections {
 
 impl Show {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let store = context.open()?;
+        let store = context.open_with_index()?;
         if !context.json {
             return print(&store, &self.session, output);
         }

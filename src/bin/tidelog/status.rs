@@ -1,10 +1,11 @@
 use clap::Args;
 use serde::Serialize;
-use tidelog::LiveWriter;
+use tidelog::{LiveWriter, Store};
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::progress::Bar;
 use crate::rows::Rows;
 use crate::table::{self, Side};
 use crate::text;
@@ -22,15 +23,19 @@ struct Document {
     store: String,
     #[serde(flatten)]
     status: tidelog::Status,
+    index_lag_bytes: u64,
     active_sessions: Rows,
 }
 
 impl Status {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let store = context.open()?;
+        let status = store.status()?;
+        let index_lag_bytes = catch_up(&store)?;
         let document = Document {
             store: context.store_path().display().to_string(),
-            status: store.status()?,
+            status,
+            index_lag_bytes,
             active_sessions: Rows::query(&store, ACTIVE_SESSIONS)?,
         };
         match context.json {
@@ -40,16 +45,31 @@ impl Status {
     }
 }
 
+/// Lets the index read what is new; how many bytes of the journal that was.
+fn catch_up(store: &Store) -> Result<u64, CliError> {
+    let bar = Bar::new("reading");
+    let mut lag_bytes = None;
+    store.refresh_index(&mut |progress| {
+        lag_bytes.get_or_insert(progress.bytes_total.saturating_sub(progress.bytes_done));
+        bar.show(progress);
+    })?;
+    Ok(lag_bytes.unwrap_or_default())
+}
+
 fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
     let status = &document.status;
     output.line(format!("store {} ({})", document.store, status.store_id))?;
     let sized = |count: usize, one: &str, bytes: u64| {
         format!("{}, {}", text::count(count as u64, one), text::bytes(bytes))
     };
+    let index = match document.index_lag_bytes {
+        0 => text::bytes(status.index_bytes),
+        lag => format!("{}, was {} behind", text::bytes(status.index_bytes), text::bytes(lag)),
+    };
     output.fields(&[
         ("journal", sized(status.segments, "segment", status.journal_bytes)),
         ("checkpoints", sized(status.checkpoint_files, "file", status.checkpoint_bytes)),
-        ("index", text::bytes(status.index_bytes)),
+        ("index", index),
         ("disk", format!("{} free", text::bytes(status.free_bytes))),
     ])?;
     if !document.active_sessions.is_empty() {
