@@ -7,6 +7,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fs2::FileExt;
 
@@ -130,6 +132,9 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
     Ok(file.finish()?.is_none())
 }
 
+/// Between two tries to take a lock that is held for milliseconds.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
 /// A file under an exclusive lock; holding this is holding the lock.
 ///
 /// The lock is the operating system's (`flock`) and ends with the process, however it ends.
@@ -148,6 +153,22 @@ impl LockedFile {
         match new.finish_as_file()? {
             Ok(file) => Ok(Self { file }),
             Err(_) => Err(Error::io("create", path)(io::ErrorKind::AlreadyExists.into())),
+        }
+    }
+
+    /// Takes the lock of a file; `None` if it is missing, or others hold it for the whole of
+    /// `patience`.
+    pub(crate) fn lock_within(path: &Path, patience: Duration) -> Result<Option<Self>> {
+        let start = Instant::now();
+        loop {
+            let file = match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file.map_err(Error::io("open", path))?,
+            };
+            match Self::try_lock(file, path)? {
+                None if start.elapsed() < patience => thread::sleep(LOCK_PAUSE),
+                locked => return Ok(locked),
+            }
         }
     }
 

@@ -75,7 +75,7 @@ impl Store {
     }
 
     fn next_attempt(&self, id: &SessionId) -> Result<u32> {
-        for seen in marker::look(self.root())? {
+        for seen in marker::look(self.root())?.seen {
             if let Seen::Live(marker) = seen
                 && marker.session.as_ref() == Some(id)
             {

@@ -70,7 +70,7 @@ impl From<Refused> for RefusedFile {
 pub(crate) fn status(root: &Path, store_id: StoreId) -> Result<Status> {
     let listing = discover(root)?;
     let (mut writers, mut abandoned) = (Vec::new(), Vec::new());
-    for seen in marker::look(root)? {
+    for seen in marker::look(root)?.seen {
         match seen {
             Seen::Live(marker) => writers.push(LiveWriter::from(marker)),
             Seen::Dead(dead) => abandoned.push(LiveWriter::from(dead.0)),

@@ -64,9 +64,7 @@ impl Store {
         }
         let persister = Persister::start().map_err(Error::io("start a thread for", root))?;
         let store = Self::with(root, Some(persister))?;
-        for dead in recovery::recover(root)? {
-            store.seal_dead(dead)?;
-        }
+        recovery::recover(store.root(), |dead| store.seal_dead(dead))?;
         Ok(store)
     }
 
@@ -80,9 +78,11 @@ impl Store {
     }
 
     fn with(root: &Path, persister: Option<Persister>) -> Result<Self> {
-        let id = read_store_file(root)?.store;
+        // a program that changes its folder later still writes here
+        let root = std::path::absolute(root).map_err(Error::io("find", root))?;
+        let id = read_store_file(&root)?.store;
         let journal = Mutex::new(None);
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), id, persister, journal }) })
+        Ok(Self { inner: Arc::new(Inner { root, id, persister, journal }) })
     }
 
     /// The store's id, born with it.
@@ -123,17 +123,22 @@ impl Store {
         self.persister()?;
         let entry = Entry { timestamp, body };
         let mut journal = lock(&self.inner.journal);
-        match journal.as_mut() {
-            Some(writer) => {
-                writer.append(&entry)?;
-                writer.persist()
+        let appended = match journal.as_mut() {
+            Some(writer) => writer.append(&entry).and_then(|_| writer.persist()),
+            None => return self.begin_journal(&mut journal, &entry),
+        };
+        match appended {
+            Err(Error::SegmentPoisoned { .. } | Error::SegmentFull { .. }) => {
+                self.begin_journal(&mut journal, &entry)
             }
-            None => {
-                let header = Header::new(self.id(), None);
-                *journal = Some(SegmentWriter::create(self.root(), header, Some(&entry))?);
-                Ok(())
-            }
+            appended => appended,
         }
+    }
+
+    fn begin_journal(&self, journal: &mut Option<SegmentWriter>, entry: &Entry) -> Result<()> {
+        let header = Header::new(self.id(), None);
+        *journal = Some(SegmentWriter::create(self.root(), header, Some(entry))?);
+        Ok(())
     }
 
     /// The persister, which only a store open for writing has.

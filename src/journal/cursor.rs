@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// Lines of a segment, its header included: line numbers fit PostgreSQL's `integer`. Readers stop
+/// there, so no file makes a line number overflow.
+pub(crate) const SEGMENT_LINES_MAX: u32 = i32::MAX as u32;
+
 /// Hash of all lines before a place: hₙ = BLAKE3(hₙ₋₁ ‖ line n−1 with its newline), h₀ = 32 zeros.
 ///
 /// Equal hashes at equal lines mean equal bytes before; a changed byte changes every later hash.

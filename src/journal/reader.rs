@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::batch::{Batch, BatchLimits, Content, Line};
-use super::cursor::{ChainHash, Cursor};
+use super::cursor::{ChainHash, Cursor, SEGMENT_LINES_MAX};
 use crate::entry::line::{self, LINE_BYTES_MAX, LineError};
 use crate::error::{Error, Result};
 
@@ -129,6 +129,9 @@ impl SegmentReader {
 
     /// Appends the next line to `buffer`; the cursor stays.
     fn read_line(&mut self, buffer: &mut Vec<u8>) -> Result<RawLine> {
+        if self.cursor.next_line >= SEGMENT_LINES_MAX {
+            return Ok(RawLine::None);
+        }
         let start = buffer.len();
         let limit = LINE_BYTES_MAX as u64;
         let read =

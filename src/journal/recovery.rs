@@ -30,19 +30,51 @@ pub(crate) struct Recovered {
     pub(crate) torn_bytes: u64,
 }
 
-/// Recovers every segment of a dead writer; segments of live writers are not touched.
-pub(crate) fn recover(root: &Path) -> Result<Vec<Recovered>> {
-    let mut recovered = Vec::new();
-    for seen in marker::look(root)? {
+/// Recovers every segment of a dead writer and hands it to `seal`; segments of live writers are not
+/// touched.
+///
+/// A segment that cannot be recovered keeps its marker, does not keep the others from it, and does
+/// not keep anybody from recording: `status` lists it as abandoned, and the next open tries again.
+pub(crate) fn recover(root: &Path, mut seal: impl FnMut(Recovered) -> Result<()>) -> Result<()> {
+    for seen in marker::look(root)?.seen {
         if let Seen::Dead(dead) = seen {
-            let (marker, held) = *dead;
-            match segment_path(root, &marker).filter(|path| is_segment(path, &marker)) {
-                Some(path) => recovered.push(recover_segment(&path, marker, held)?),
-                None => held.remove()?,
-            }
+            recover_one(root, *dead, &mut seal).ok();
         }
     }
-    Ok(recovered)
+    Ok(())
+}
+
+fn recover_one(
+    root: &Path,
+    (marker, held): (Marker, HeldMarker),
+    seal: &mut impl FnMut(Recovered) -> Result<()>,
+) -> Result<()> {
+    let Some(path) = segment_path(root, &marker) else { return held.remove() };
+    match read_header(&path) {
+        _ if !path.exists() => held.remove(),
+        Ok(Some(header)) if header.segment == marker.segment => {
+            seal(recover_segment(&path, marker, held)?)
+        }
+        // another writer took the name after this one died
+        Ok(Some(_)) => held.remove(),
+        Ok(None) => remove_without_header(root, &path, &marker, held),
+        // written by a newer tidelog, or unreadable today: not ours to judge
+        Err(_) => Ok(()),
+    }
+}
+
+/// The writer died before its first line was whole, so nothing was ever acknowledged. Unless the
+/// file is another writer's, who announced it before making it.
+fn remove_without_header(
+    root: &Path,
+    path: &Path,
+    marker: &Marker,
+    held: HeldMarker,
+) -> Result<()> {
+    if !marker::is_announced(root, &marker.file, marker.segment)? {
+        disk::remove(path)?;
+    }
+    held.remove()
 }
 
 /// The marker's file, unless it names something outside the store.
@@ -52,12 +84,6 @@ fn segment_path(root: &Path, marker: &Marker) -> Option<PathBuf> {
     let path = root.join(relative);
     let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
     (inside && !is_link).then_some(path)
-}
-
-/// Whether the file is the marker's segment. The writer may have died before it made the file, and
-/// another one may have taken the name since.
-fn is_segment(path: &Path, marker: &Marker) -> bool {
-    matches!(read_header(path), Ok(Some(header)) if header.segment == marker.segment)
 }
 
 fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Recovered> {
@@ -126,12 +152,27 @@ mod tests {
         drop(HeldMarker::create(root, &header, file.into()).unwrap());
     }
 
+    fn recovered(root: &Path) -> usize {
+        let mut count = 0;
+        recover(root, |recovered| {
+            count += 1;
+            recovered.held.remove()
+        })
+        .unwrap();
+        count
+    }
+
+    fn markers(root: &Path) -> usize {
+        let look = marker::look(root).unwrap();
+        look.seen.len() + look.unreadable.len()
+    }
+
     #[test]
     fn a_marker_without_its_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         dead_marker(folder.path(), "logs/telemetry/session_run-7.jsonl");
-        assert!(recover(folder.path()).unwrap().is_empty());
-        assert_eq!(fs::read_dir(folder.path().join("active")).unwrap().count(), 0);
+        assert_eq!(recovered(folder.path()), 0);
+        assert_eq!(markers(folder.path()), 0);
     }
 
     #[test]
@@ -142,7 +183,7 @@ mod tests {
         let torn = [fs::read(&path).unwrap(), b"{\"half".to_vec()].concat();
         fs::write(&path, &torn).unwrap();
         dead_marker(folder.path(), "logs/telemetry/session_run-7.jsonl");
-        assert!(recover(folder.path()).unwrap().is_empty());
+        assert_eq!(recovered(folder.path()), 0);
         assert_eq!(fs::read(&path).unwrap(), torn);
         drop(writer);
     }
@@ -156,7 +197,39 @@ mod tests {
         for file in ["../outside.jsonl", outside.to_str().unwrap()] {
             dead_marker(&root, file);
         }
-        assert!(recover(&root).unwrap().is_empty());
+        assert_eq!(recovered(&root), 0);
         assert_eq!(fs::read(&outside).unwrap(), b"torn");
+    }
+
+    #[test]
+    fn a_file_whose_writer_died_before_its_first_line_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        dead_marker(folder.path(), "s.jsonl");
+        fs::write(folder.path().join("s.jsonl"), "{\"tidelog\":1,").unwrap();
+        assert_eq!(recovered(folder.path()), 0);
+        assert!(!folder.path().join("s.jsonl").exists());
+        assert_eq!(markers(folder.path()), 0);
+    }
+
+    #[test]
+    fn a_segment_of_a_newer_format_keeps_its_marker() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut header = header();
+        header.format_version += 1;
+        drop(HeldMarker::create(folder.path(), &header, "s.jsonl".into()).unwrap());
+        let mut bytes = Vec::new();
+        line::write(&header, &mut bytes).unwrap();
+        fs::write(folder.path().join("s.jsonl"), bytes).unwrap();
+        assert_eq!(recovered(folder.path()), 0);
+        assert_eq!(markers(folder.path()), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_marker_keeps_nobody_from_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        dead_marker(folder.path(), "s.jsonl");
+        fs::write(folder.path().join("active/x.json"), "").unwrap();
+        assert_eq!(recovered(folder.path()), 0);
+        assert_eq!(markers(folder.path()), 1);
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::SpooledTempFile;
 
+use super::cursor::SEGMENT_LINES_MAX;
 use super::segment::{self, Header};
-use super::writer::SEGMENT_LINES_MAX;
 use crate::disk::{self, NewFile};
 use crate::entry::Entry;
 use crate::entry::line::{self, LINE_BYTES_MAX};

@@ -8,20 +8,18 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::cursor::SEGMENT_LINES_MAX;
 use super::marker::HeldMarker;
 use super::segment::{self, Header};
 use crate::disk;
 use crate::entry::Entry;
 use crate::entry::line::{self, LINE_BYTES_MAX};
 use crate::error::{Error, Result};
-
-/// Line numbers fit PostgreSQL's `integer`.
-pub(super) const SEGMENT_LINES_MAX: u32 = i32::MAX as u32;
 
 /// The one writer of one segment.
 #[derive(Debug)]
@@ -43,6 +41,8 @@ struct State {
     unpersisted: AtomicBool,
     /// A write or a persist failed and nobody knows what is on disk: nothing is appended any more.
     poisoned: AtomicBool,
+    /// Held while persisting: who comes second returns when the first is done, not before.
+    persisting: Mutex<()>,
 }
 
 /// Announces and creates the segment's file under the first of its names that is free.
@@ -82,11 +82,22 @@ impl PersistHandle {
     /// A failure closes the segment: after a failed persist the system may have dropped the bytes,
     /// and a second try would say that all is well.
     pub(crate) fn persist(&self) -> Result<()> {
+        let _turn = self.state.persisting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.poisoned.load(Ordering::Acquire) {
+            return Err(Error::SegmentPoisoned { path: self.path.clone() });
+        }
         if !self.state.unpersisted.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         disk::persist(&self.file, &self.path)
             .inspect_err(|_| self.state.poisoned.store(true, Ordering::Release))
+    }
+}
+
+#[cfg(test)]
+impl PersistHandle {
+    pub(crate) fn is_unpersisted(&self) -> bool {
+        self.state.unpersisted.load(Ordering::Acquire)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Verification;
 use super::index::{Counts, IndexedSegment};
 use super::report::{Finding, FindingKind};
-use super::writers::{WriterState, Writers, invalid_marker};
+use super::writers::{WriterState, Writers};
 use crate::emergency;
 use crate::entry::Body;
 use crate::error::{Error, Result};
@@ -106,13 +106,11 @@ impl Verification<'_> {
         Ok(self.writers()?.of(segment))
     }
 
-    /// The markers now; one that cannot be read is a finding, and then nobody is known to write.
+    /// The markers now; one that cannot be read is a finding.
     fn writers(&mut self) -> Result<Writers> {
-        Writers::look(self.root).or_else(|error| {
-            let finding = invalid_marker(error)?;
-            self.found(finding);
-            Ok(Writers::default())
-        })
+        let (writers, findings) = Writers::look(self.root)?;
+        findings.into_iter().for_each(|finding| self.found(finding));
+        Ok(writers)
     }
 
     fn line(&mut self, scan: &mut Scan<'_>, line: &Line) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::report::{Finding, FindingKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::SegmentId;
 use crate::journal::marker::{self, Seen};
 
@@ -25,9 +25,11 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    pub(super) fn look(root: &Path) -> Result<Self> {
+    /// And the files that are no markers.
+    pub(super) fn look(root: &Path) -> Result<(Self, Vec<Finding>)> {
         let mut writers = Self::default();
-        for seen in marker::look(root)? {
+        let look = marker::look(root)?;
+        for seen in look.seen {
             let (marker, state) = match seen {
                 Seen::Live(marker) => (marker, WriterState::Live),
                 Seen::Dead(dead) => (dead.0, WriterState::Dead),
@@ -35,7 +37,7 @@ impl Writers {
             writers.segments.insert(marker.segment, state);
             writers.files.insert(marker.file, state);
         }
-        Ok(writers)
+        Ok((writers, look.unreadable.iter().map(|path| invalid_marker(path)).collect()))
     }
 
     pub(super) fn of(&self, segment: &SegmentId) -> WriterState {
@@ -48,13 +50,8 @@ impl Writers {
     }
 }
 
-/// The finding about a marker that cannot be read; any other error comes back.
-pub(super) fn invalid_marker(error: Error) -> Result<Finding> {
-    match error {
-        Error::Damaged { path, reason, .. } => {
-            let remedy = "if no program writes to this store, remove the file";
-            Ok(Finding::new(FindingKind::MarkerInvalid, &path, reason, remedy))
-        }
-        other => Err(other),
-    }
+fn invalid_marker(path: &Path) -> Finding {
+    let reason = "is not a marker of a live segment".into();
+    let remedy = "if no program writes to this store, remove the file";
+    Finding::new(FindingKind::MarkerInvalid, path, reason, remedy)
 }
