@@ -35,11 +35,7 @@ pub enum Error {
         reason: String,
     },
     /// The folder holds no store.
-    #[error(
-        "{} is not a tidelog store: it has no store.json; name another folder with --store or \
-         TIDELOG_STORE, or create one by recording into it",
-        path.display()
-    )]
+    #[error("{}; name another folder with --store or TIDELOG_STORE", what_is_there(path))]
     NotAStore {
         /// The folder.
         path: PathBuf,
@@ -174,4 +170,14 @@ impl Error {
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }
     }
+}
+
+/// Why a folder is no store.
+fn what_is_there(path: &Path) -> String {
+    let what = match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => "is not a tidelog store: it has no store.json",
+        Ok(_) => "is a file, not the folder of a store",
+        Err(_) => "does not exist: there is no store",
+    };
+    format!("{} {what}", path.display())
 }

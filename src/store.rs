@@ -198,7 +198,9 @@ fn create_store_file(path: &Path) -> Result<()> {
 fn read_store_file(root: &Path) -> Result<StoreFile> {
     let path = root.join("store.json");
     let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
             return Err(Error::NotAStore { path: root.to_owned() });
         }
         bytes => bytes.map_err(Error::io("read", &path))?,

@@ -166,12 +166,13 @@ fn a_folder_without_a_store_is_an_error_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no store");
     for command in ["sessions", "status", "verify", "rebuild", "best", "checkpoints"] {
-        for store in [folder.path(), &missing] {
-            let (code, error) = fails(store, &[command]);
-            assert_eq!(code, Some(1), "{command}: {error}");
-            assert!(error.contains("is not a tidelog store"), "{error}");
-            assert!(error.contains("try: tidelog --store "), "{error}");
-        }
+        let (code, error) = fails(folder.path(), &[command]);
+        assert_eq!(code, Some(1), "{command}: {error}");
+        assert!(error.contains("is not a tidelog store"), "{error}");
+        let (code, error) = fails(&missing, &[command]);
+        assert_eq!(code, Some(1), "{command}: {error}");
+        assert!(error.contains("does not exist"), "{error}");
+        assert!(error.contains("try: tidelog --store "), "{error}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -370,4 +371,49 @@ fn sync_runs_the_agent_beside_the_program_or_says_how_to_get_it() {
     fs::set_permissions(&agent, fs::Permissions::from_mode(0o700)).unwrap();
     let found = sync();
     assert_eq!((found.status.code(), text(&found.stdout)), (Some(7), "here once --help\n".into()));
+}
+
+#[test]
+fn a_hint_never_puts_made_up_data_into_a_folder_that_holds_something() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    let (code, message) = fails(folder.path(), &["sessions"]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("has no store.json") && !message.contains("demo"), "{message}");
+}
+
+#[test]
+fn a_file_is_no_store_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (_, message) = fails(&file, &["sessions"]);
+    assert!(message.contains("is a file, not the folder of a store"), "{message}");
+}
+
+#[test]
+fn rebuild_mends_an_index_whose_pages_are_damaged() {
+    let (_folder, store) = demo();
+    ok(&store, &["sessions"]);
+    let index = store.join("index.sqlite");
+    let mut bytes = fs::read(&index).unwrap();
+    let length = bytes.len();
+    bytes[4096..length].fill(0xff);
+    fs::write(&index, bytes).unwrap();
+    ok(&store, &["rebuild"]);
+    assert!(ok(&store, &["sessions"]).contains("demo-42"));
+}
+
+#[test]
+fn two_columns_of_one_name_are_no_json_object() {
+    let (_folder, store) = demo();
+    let (code, message) = fails(&store, &["--json", "sql", "SELECT 1 AS a, 2 AS a"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("two columns are called \"a\""), "{message}");
+}
+
+#[test]
+fn a_statement_may_begin_with_a_comment() {
+    let (_folder, store) = demo();
+    assert!(ok(&store, &["sql", "-- how many\nSELECT 41 + 1"]).contains("42"));
 }

@@ -15,6 +15,8 @@ const DEPTH_MAX: usize = 128;
 pub(super) fn parse(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text)
         .map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to()))?;
+    // some editors begin a file with a byte order mark
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut input = Input { text, at: 0 };
     let parsed = input.value(0).and_then(|value| match input.peek() {
         None => Ok(value),
@@ -212,5 +214,10 @@ mod tests {
             let expected: Result<crate::value::PlainJson, _> = serde_json::from_str(&text);
             prop_assert_eq!(parse(text.as_bytes()).ok(), expected.ok().map(|json| json.0));
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert_eq!(parse("\u{feff}[1]".as_bytes()).unwrap(), Value::List(vec![Value::Int(1)]));
     }
 }

@@ -54,8 +54,7 @@ impl Index {
         match index.catch_up(progress) {
             Err(Error::Index { source, .. }) if connection::is_broken(&source) => {
                 // the damage was not in the pages that opening it reads
-                connection::empty_broken(&index.db).map_err(index.failed())?;
-                index = Self::open(root, store)?;
+                index.start_over()?;
                 index.catch_up(progress)?;
             }
             result => result?,
@@ -70,12 +69,24 @@ impl Index {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let mut index = Self::open(root, store)?;
+        if index.private {
+            let denied = std::io::ErrorKind::PermissionDenied.into();
+            return Err(Error::io("write", &index.path)(denied));
+        }
         index.start_over()?;
         index.catch_up(progress)
     }
 
     fn start_over(&mut self) -> Result<()> {
-        rebuild::start_over(&mut self.db, &self.store).map_err(self.failed())
+        match rebuild::start_over(&mut self.db, &self.store) {
+            Err(error) if connection::is_broken(&error) => {
+                // not even its tables can be dropped
+                connection::empty_broken(&self.db).map_err(self.failed())?;
+                *self = Self::open(&self.root, self.store)?;
+                Ok(())
+            }
+            result => result.map_err(self.failed()),
+        }
     }
 
     /// For queries of this library, which only read.

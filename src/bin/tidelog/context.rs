@@ -14,8 +14,8 @@ const STORE_DEFAULT: &str = "tidelog";
 /// Options that stand before or after any command.
 #[derive(Args)]
 pub(crate) struct Globals {
-    /// Folder of the store [default: tidelog]
-    #[arg(long, global = true, env = STORE_VARIABLE, value_name = "DIR")]
+    /// Folder of the store [env: TIDELOG_STORE] [default: tidelog]
+    #[arg(long, global = true, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Print JSON for programs: one document, or one line per row where output is streamed
     #[arg(long, global = true)]
@@ -31,7 +31,9 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(globals: Globals) -> Self {
-        let store = globals.store.unwrap_or_else(|| STORE_DEFAULT.into());
+        let variable = std::env::var_os(STORE_VARIABLE).filter(|value| !value.is_empty());
+        let store =
+            globals.store.or(variable.map(PathBuf::from)).unwrap_or_else(|| STORE_DEFAULT.into());
         Self { store, json: globals.json }
     }
 

@@ -101,12 +101,15 @@ impl From<tidelog::Error> for CliError {
     fn from(error: tidelog::Error) -> Self {
         use tidelog::Error as E;
         let hint = match &error {
-            E::NotAStore { .. } | E::NoCheckpoint { .. } => Some("demo"),
+            // made-up data must not end up in a folder that holds something else
+            E::NotAStore { path } if !path.exists() => Some("demo"),
             E::SessionUnknown { .. } => Some("sessions"),
             E::CheckpointUnknown { .. } => Some("checkpoints"),
             E::Damaged { .. } | E::CheckpointDamaged { .. } | E::Npz { .. } => Some("verify"),
             E::Index { .. } => Some("rebuild"),
-            E::Query(_) => Some("sql \"SELECT name FROM sqlite_schema WHERE type != 'index'\""),
+            E::Query(reason) if reason.contains("no such") => {
+                Some("sql \"SELECT name, sql FROM sqlite_schema WHERE type != 'index'\"")
+            }
             _ => None,
         };
         let kind = match &error {

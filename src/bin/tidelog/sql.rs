@@ -25,6 +25,7 @@ const ROWS_HELD: usize = 200;
 #[derive(Args)]
 pub(crate) struct Sql {
     /// The statement, or `-` to read it from standard input
+    #[arg(allow_hyphen_values = true)]
     statement: String,
 }
 
@@ -41,7 +42,7 @@ impl Sql {
             |columns| printer.borrow_mut().columns = columns.to_vec(),
             |row| printer.borrow_mut().row(row),
         )?;
-        Ok(printer.into_inner().finish()?)
+        printer.into_inner().finish()
     }
 }
 
@@ -68,7 +69,7 @@ struct Printer<'a> {
     /// Known once the first rows were printed.
     widths: Option<Vec<(u16, Side)>>,
     /// Why it stopped.
-    failed: io::Result<()>,
+    failed: Result<(), CliError>,
 }
 
 impl<'a> Printer<'a> {
@@ -79,7 +80,7 @@ impl<'a> Printer<'a> {
 
     fn row(&mut self, row: &[SqlValue]) -> ControlFlow<()> {
         self.failed = if self.json {
-            self.output.json_line(&JsonRow { columns: &self.columns, row })
+            self.print_json(row)
         } else {
             self.held.push(row.to_vec());
             if self.held.len() >= ROWS_HELD { self.print_held() } else { Ok(()) }
@@ -87,21 +88,29 @@ impl<'a> Printer<'a> {
         if self.failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    fn print_held(&mut self) -> io::Result<()> {
+    fn print_json(&mut self, row: &[SqlValue]) -> Result<(), CliError> {
+        if let Some(name) = twice(&self.columns) {
+            let message = format!("two columns are called {name:?}; name one of them with AS");
+            return Err(CliError::usage(message));
+        }
+        Ok(self.output.json_line(&JsonRow { columns: &self.columns, row })?)
+    }
+
+    fn print_held(&mut self) -> Result<(), CliError> {
         let rows = std::mem::take(&mut self.held);
         let cells: Vec<Vec<String>> =
             rows.iter().map(|row| row.iter().map(cell).collect()).collect();
         if let Some(widths) = &self.widths {
-            return self.output.lines(table::more_lines(widths, cells));
+            return Ok(self.output.lines(table::more_lines(widths, cells))?);
         }
         let sides = sides(self.columns.len(), &rows);
         let headings: Vec<(&str, Side)> =
             self.columns.iter().map(String::as_str).zip(sides).collect();
         self.widths = Some(table::widths(&headings, &cells));
-        self.output.lines(table::lines(&headings, cells))
+        Ok(self.output.lines(table::lines(&headings, cells))?)
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self) -> Result<(), CliError> {
         self.failed?;
         self.failed = Ok(());
         match self.json || (self.held.is_empty() && self.widths.is_some()) {
@@ -109,4 +118,14 @@ impl<'a> Printer<'a> {
             false => self.print_held(),
         }
     }
+}
+
+/// A column name that an object could hold only once.
+fn twice(columns: &[String]) -> Option<&String> {
+    let mut names: Vec<&String> = columns.iter().collect();
+    names.sort();
+    names.windows(2).find_map(|pair| match pair {
+        [one, other] if one == other => Some(*one),
+        _ => None,
+    })
 }
