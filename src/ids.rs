@@ -2,7 +2,8 @@
 //!
 //! An id becomes part of a file name, so it is checked once, when it is made; afterwards no code
 //! asks again. Allowed are ASCII letters, digits and `. _ - : + = @`; the first character is a
-//! letter, a digit or `_`; the last is not a dot; at most 128 bytes. That rules out folders,
+//! letter, a digit or `_`; the last is not a dot; at most 128 bytes, and 200 where each `:` counts
+//! as three, as it does in a file name. That rules out folders,
 //! hidden files, two spellings of one letter and names that a file system folds. Case matters.
 
 use std::fmt;
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 /// Longest id, in bytes: a file name holds 255, and it carries a prefix, a suffix and an ending.
 pub const ID_BYTES_MAX: usize = 128;
+
+/// Longest id as part of a file name, beside a prefix, the place of an event and an ending.
+const NAME_BYTES_MAX: usize = 200;
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +58,13 @@ fn fault(text: &str) -> Option<String> {
     }
     if !(first.is_ascii_alphanumeric() || first == '_') {
         return Some("must begin with a letter, a digit or _".into());
+    }
+    let name_bytes = in_file_name(text).len();
+    if name_bytes > NAME_BYTES_MAX {
+        return Some(format!(
+            "has {name_bytes} bytes in a file name, where : takes three; the limit is \
+             {NAME_BYTES_MAX}"
+        ));
     }
     if text.ends_with('.') {
         return Some("must not end with a dot".into());
@@ -202,6 +213,10 @@ impl SegmentId {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -220,6 +235,35 @@ mod tests {
             "CON", "nul.json", "a b", &long, &colons,
         ] {
             assert!(SessionId::new(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn ids_too_long_for_a_file_name_are_refused() {
+        let colons = |count| format!("a{}", ":".repeat(count));
+        assert!(EventId::new(colons(66)).is_ok());
+        let error = EventId::new(colons(67)).unwrap_err().to_string();
+        assert!(error.contains("has 202 bytes in a file name"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn no_id_leaves_its_folder(
+            text in prop_oneof!["\\PC{0,300}", "[a-zA-Z0-9._:/%\\\\~-]{0,140}", "\\.{0,4}[/:.]{0,3}x?"]
+        ) {
+            let ids = [
+                SessionId::new(&*text).map(|id| id.in_file_name()),
+                CheckpointId::new(&*text).map(|id| id.in_file_name()),
+                EventId::new(&*text).map(|id| id.in_file_name()),
+            ];
+            for name in ids.into_iter().flatten() {
+                let parts: Vec<Component<'_>> = Path::new(&name).components().collect();
+                prop_assert_eq!(parts, [Component::Normal(name.as_ref())]);
+                prop_assert!(!name.starts_with('.') && name.len() + 55 <= 255);
+                prop_assert!(name.bytes().all(|b| b.is_ascii_graphic() && !b"/\\:".contains(&b)));
+                prop_assert_eq!(name.replace("%3A", ":"), text.as_str());
+            }
         }
     }
 
