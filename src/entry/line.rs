@@ -86,7 +86,9 @@ pub(crate) fn read_json<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> Result
     serde_json::from_str(text).map_err(|error| not_an_entry(error.to_string()))
 }
 
+/// Line ends that another program changed, `\r\n`, are no reason to look away.
 fn check_crc(line: &[u8]) -> Result<(), LineError> {
+    let line = line.trim_ascii_end();
     let Some((before, tail)) =
         line.len().checked_sub(CRC_BYTES).and_then(|at| line.split_at_checked(at))
     else {
@@ -197,6 +199,29 @@ mod tests {
         line[digit] = b'8';
         let error = read(line.strip_suffix(b"\n").unwrap()).unwrap_err();
         assert!(matches!(error, LineError::Checksum { .. }), "{error}");
+    }
+
+    /// Where only the name of the key `crc` changes, the line reads as one without a checksum.
+    #[test]
+    fn no_flipped_bit_changes_an_entry_unseen() {
+        let (entry, line) = line_of(record());
+        let line = line.strip_suffix(b"\n").unwrap();
+        for (at, bit) in (0..line.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = line.to_vec();
+            damaged[at] ^= 1 << bit;
+            assert!(read(&damaged).is_err() || read(&damaged).unwrap() == entry, "{at} {bit}");
+        }
+    }
+
+    #[test]
+    fn a_line_end_of_another_program_hides_no_damage() {
+        let (entry, mut line) = line_of(record());
+        line.pop();
+        line.push(b'\r');
+        assert_eq!(read(&line).unwrap(), entry);
+        let digit = line.iter().position(|byte| *byte == b'7').unwrap();
+        line[digit] = b'8';
+        assert!(matches!(read(&line), Err(LineError::Checksum { .. })));
     }
 
     #[test]
