@@ -3,6 +3,9 @@
 //! **Persist** means: survives a power cut. A new file survives one only after both its bytes and
 //! its folder's entry were persisted, hence the pairs below. Files are created with mode 0600 and
 //! folders with 0700: a store belongs to the user who trains.
+//!
+//! A store lies in one folder: files are opened without following a link, so that no answer holds
+//! what lies elsewhere and nothing is written there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -41,6 +44,35 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Opens a file of the store for reading. A link is not followed, a pipe is not waited for.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    open_regular(path, OpenOptions::new().read(true))
+}
+
+fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.open(path) {
+        Err(_) if is_link(path) => Err(io::Error::other(LINK)),
+        Ok(file) if !file.metadata()?.is_file() => Err(io::Error::other("it is no regular file")),
+        opened => opened,
+    }
+}
+
+/// What is said of a link among a store's files.
+pub(crate) const LINK: &str =
+    "it is a symbolic link, and a store lies in one folder; put there what it leads to";
+
+/// Whether this name is a link, wherever it leads.
+pub(crate) fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+}
+
+/// Whether this name is a file, and no link to one.
+pub(crate) fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
 /// Persists a file's bytes and length.
 pub(crate) fn persist(file: &File, path: &Path) -> Result<()> {
     file.sync_data().map_err(Error::io("persist", path))
@@ -59,7 +91,8 @@ pub(crate) fn persist_folder_of(path: &Path) -> Result<()> {
 
 /// Cuts a file to `bytes` and persists the cut.
 pub(crate) fn truncate(path: &Path, bytes: u64) -> Result<()> {
-    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
+    let file =
+        open_regular(path, OpenOptions::new().write(true)).map_err(Error::io("open", path))?;
     file.set_len(bytes).map_err(Error::io("truncate", path))?;
     persist(&file, path)
 }
@@ -226,6 +259,26 @@ mod tests {
         assert!(first.is_some());
         let again = File::open(&path).unwrap();
         assert!(LockedFile::try_lock(again, &path).unwrap().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn neither_links_nor_pipes_nor_folders_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "outside").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        std::os::unix::fs::symlink(path("nothing"), path("dangling")).unwrap();
+        let pipe = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(pipe.success() && open(&path("file")).is_ok());
+        for (name, reason) in
+            [("link", "link"), ("dangling", "link"), ("pipe", "regular"), ("", "regular")]
+        {
+            let error = open(&path(name)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{name}: {error}");
+        }
+        assert!(truncate(&path("link"), 0).is_err());
+        assert_eq!(fs::read(path("file")).unwrap(), b"outside");
     }
 
     #[cfg(unix)]

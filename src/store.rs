@@ -1,7 +1,6 @@
 //! One folder that holds everything: opening it, and what belongs to no session.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +36,20 @@ struct Inner {
     /// The store's own segment, begun at its first entry.
     journal: Mutex<Option<SegmentWriter>>,
 }
+
+/// Every folder that a store may have.
+pub(crate) const FOLDERS: [&str; 7] = [
+    "active",
+    "checkpoints",
+    "logs",
+    "logs/emergency",
+    "logs/import",
+    "logs/store",
+    "logs/telemetry",
+];
+
+/// Longest `store.json` that is read; one has about a hundred bytes.
+const STORE_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// `store.json`, which makes a folder a store.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +94,7 @@ impl Store {
         // a program that changes its folder later still writes here
         let root = std::path::absolute(root).map_err(Error::io("find", root))?;
         let id = read_store_file(&root)?.store;
+        refuse_linked_folders(&root)?;
         let journal = Mutex::new(None);
         Ok(Self { inner: Arc::new(Inner { root, id, persister, journal }) })
     }
@@ -195,16 +209,26 @@ fn create_store_file(path: &Path) -> Result<()> {
     disk::write_new(path, &bytes).map(|_| ())
 }
 
+/// A folder that is a link would lead every reader and writer out of the store.
+fn refuse_linked_folders(root: &Path) -> Result<()> {
+    match FOLDERS.iter().map(|folder| root.join(folder)).find(|path| disk::is_link(path)) {
+        Some(link) => Err(Error::io("open", &link)(io::Error::other(disk::LINK))),
+        None => Ok(()),
+    }
+}
+
 fn read_store_file(root: &Path) -> Result<StoreFile> {
     let path = root.join("store.json");
-    let bytes = match fs::read(&path) {
+    let file = match disk::open(&path) {
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             return Err(Error::NotAStore { path: root.to_owned() });
         }
-        bytes => bytes.map_err(Error::io("read", &path))?,
+        file => file.map_err(Error::io("open", &path))?,
     };
+    let mut bytes = Vec::new();
+    file.take(STORE_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
     let file: StoreFile = serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
         path: path.clone(),
         line: 0,

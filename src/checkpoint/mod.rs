@@ -10,7 +10,6 @@ pub mod array;
 pub mod npy;
 pub mod npz;
 
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -104,7 +103,7 @@ pub(crate) fn save_or_adopt(root: &Path, new: NewCheckpoint) -> Result<Checkpoin
 
 /// Whether a file holds the state and the coordinates of a new checkpoint.
 fn holds(path: &Path, new: &NewCheckpoint) -> Result<bool> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+    let file = disk::open(path).map_err(Error::io("open", path))?;
     let Ok((state_dict, coords)) = npz::read(file) else { return Ok(false) };
     let bits = |coords: &[f64; BASIN_DIMENSIONS]| coords.map(f64::to_bits);
     let same_coords =
@@ -224,7 +223,7 @@ fn file_name(id: &CheckpointId) -> String {
 pub(crate) fn load(root: &Path, created: &CheckpointCreated) -> Result<Value> {
     let path = path_of(root, &created.file)?;
     check(&path, created)?;
-    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let file = disk::open(&path).map_err(Error::io("open", &path))?;
     let (state_dict, _) =
         npz::read(file).map_err(|source| Error::Npz { path: path.clone(), source })?;
     Ok(state_dict)
@@ -256,7 +255,7 @@ pub(crate) fn path_of(root: &Path, file: &str) -> Result<PathBuf> {
 }
 
 fn size_and_hash(path: &Path) -> Result<(u64, String)> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = disk::open(path).map_err(Error::io("open", path))?;
     let mut hasher = Sha256::new();
     let size = std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;
     Ok((size, hex(&hasher.finalize())))

@@ -21,7 +21,7 @@ mod report;
 mod telemetry;
 mod time;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
@@ -163,7 +163,7 @@ fn lock(store: &Store) -> Result<LockedFile> {
     disk::create_folder(&folder)?;
     let path = folder.join("lock");
     disk::write_new(&path, b"")?;
-    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    let file = disk::open(&path).map_err(Error::io("open", &path))?;
     LockedFile::try_lock(file, &path)?.ok_or_else(|| Error::InvalidValue {
         what: "import",
         reason: format!(

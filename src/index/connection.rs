@@ -19,8 +19,8 @@ const STATEMENTS_KEPT: usize = 64;
 
 impl Index {
     /// Opens the store's index, made empty if it is missing, broken, another program's or another
-    /// version's. Where the store's folder cannot be written, the index is a private temporary
-    /// one that goes when it is dropped.
+    /// version's. Where the store's folder cannot be written, or something that is no file has the
+    /// index's name, the index is a private temporary one that goes when it is dropped.
     pub(super) fn open(root: &Path, store: StoreId) -> Result<Self> {
         let path = root.join("index.sqlite");
         let index =
@@ -37,13 +37,15 @@ impl Index {
     }
 }
 
-/// A connection to the file, which only its user can read; `None` if it cannot be written.
+/// A connection to the file, which only its user can read; `None` if it cannot be written, or is
+/// no file but a link or a folder.
 fn open_file(path: &Path) -> Result<Option<Connection>> {
     match disk::create_new(path) {
         Err(error) if is_forbidden(&error) => return Ok(None),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Error::io("create", path)(error));
         }
+        Err(_) if !disk::is_file(path) => return Ok(None),
         _ => {}
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

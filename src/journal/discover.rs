@@ -1,10 +1,11 @@
 //! Which segments does a store have?
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::segment::{self, Header};
+use crate::disk;
 use crate::entry::line::{LINE_BYTES_MAX, LineError};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
@@ -94,7 +95,7 @@ pub(crate) fn jsonl_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The header of a file; `None` while its first line has no newline and may still get one.
 pub(crate) fn read_header(path: &Path) -> Result<Option<Header>, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let file = disk::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut line = Vec::new();
     BufReader::new(file)
         .take(LINE_BYTES_MAX as u64)

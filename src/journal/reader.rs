@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::batch::{Batch, BatchLimits, Content, Line};
 use super::cursor::{ChainHash, Cursor, SEGMENT_LINES_MAX};
+use crate::disk;
 use crate::entry::line::{self, LINE_BYTES_MAX, LineError};
 use crate::error::{Error, Result};
 
@@ -39,7 +40,7 @@ impl SegmentReader {
     /// # Errors
     /// The file cannot be opened, or has no complete header line.
     pub fn open(path: &Path, cursor: Cursor) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = disk::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(READ_BYTES, file);
         let mut reader = Self { input, path: path.to_owned(), cursor };
         reader.seek_to_cursor()?;
@@ -68,7 +69,7 @@ impl SegmentReader {
     /// # Errors
     /// The file cannot be read.
     pub fn chain_from(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor>> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = disk::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(READ_BYTES, file);
         let mut reader = Self { input, path: path.to_owned(), cursor: from };
         reader.seek_to_cursor()?;

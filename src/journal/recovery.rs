@@ -81,13 +81,11 @@ fn remove_without_header(
 fn segment_path(root: &Path, marker: &Marker) -> Option<PathBuf> {
     let relative = Path::new(&marker.file);
     let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
-    let path = root.join(relative);
-    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
-    (inside && !is_link).then_some(path)
+    inside.then(|| root.join(relative))
 }
 
 fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Recovered> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = disk::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("inspect", path))?.len();
     let end = newline_before(&mut file, length).map_err(Error::io("read", path))?.unwrap_or(length);
     if end < length {

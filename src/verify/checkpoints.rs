@@ -1,7 +1,7 @@
 //! Checkpoint files against what the journal says of them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use super::Verification;
 use super::report::{Finding, FindingKind};
 use crate::checkpoint;
 use crate::checkpoint::npz::{Limits, NpzReader};
+use crate::disk;
 use crate::entry::{Action, CheckpointAction, CheckpointCreated};
 use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
@@ -120,7 +121,7 @@ impl Verification<'_> {
     fn read_checkpoint(&self, created: &CheckpointCreated) -> Result<u64> {
         let path = checkpoint::path_of(self.root, &created.file)?;
         checkpoint::check(&path, created)?;
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let file = disk::open(&path).map_err(Error::io("open", &path))?;
         let failed = |source| Error::Npz { path: path.clone(), source };
         let mut npz = NpzReader::open(file, Limits::default()).map_err(failed)?;
         let members: Vec<String> = npz.members().map(str::to_owned).collect();
