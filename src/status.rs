@@ -33,7 +33,7 @@ pub struct Status {
     pub writers: Vec<LiveWriter>,
     /// Segments whose writer died and which the next writing open will seal.
     pub abandoned: Vec<LiveWriter>,
-    /// Files among the segments that are none.
+    /// Files among the segments and markers that are none.
     pub refused_files: Vec<RefusedFile>,
 }
 
@@ -70,10 +70,12 @@ impl From<Refused> for RefusedFile {
 pub(crate) fn status(root: &Path, store_id: StoreId) -> Result<Status> {
     let listing = discover(root)?;
     let (mut writers, mut abandoned) = (Vec::new(), Vec::new());
+    let mut refused = listing.refused;
     for seen in marker::look(root)?.seen {
         match seen {
             Seen::Live(marker) => writers.push(LiveWriter::from(marker)),
             Seen::Dead(dead) => abandoned.push(LiveWriter::from(dead.0)),
+            Seen::Invalid(marker) => refused.push(marker),
         }
     }
     let mut journal_bytes = 0;
@@ -91,7 +93,7 @@ pub(crate) fn status(root: &Path, store_id: StoreId) -> Result<Status> {
         free_bytes: disk::free_bytes(root)?,
         writers,
         abandoned,
-        refused_files: listing.refused.into_iter().map(RefusedFile::from).collect(),
+        refused_files: refused.into_iter().map(RefusedFile::from).collect(),
     })
 }
 
@@ -107,9 +109,9 @@ impl From<marker::Marker> for LiveWriter {
     }
 }
 
-/// A file's size; 0 if there is none.
+/// A file's size, of a link its own; 0 if there is none.
 fn size(path: &Path) -> Result<u64> {
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(Error::io("inspect", path)(error)),

@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod index;
+mod links;
 mod report;
 mod segments;
 mod writers;
@@ -48,7 +49,7 @@ impl Store {
         let mut report = VerifyReport::default();
         // files first, entries after: a checkpoint that is saved meanwhile is no orphan
         let checkpoints = Checkpoints::list(root)?;
-        let index = IndexView::open(root, &mut report);
+        let index = IndexView::open(root, &self.id(), &mut report);
         let listing = discover(root)?;
         let mut verification = Verification {
             root,
@@ -59,6 +60,8 @@ impl Store {
             bytes_done: 0,
             progress,
         };
+        verification.links()?;
+        verification.markers()?;
         verification.segments(listing)?;
         verification.checkpoint_files();
         Ok(verification.report)

@@ -20,7 +20,7 @@ mod checkpoints;
 pub(crate) mod columns;
 mod connection;
 mod follow;
-mod rebuild;
+pub(crate) mod rebuild;
 mod sessions;
 
 use std::path::{Path, PathBuf};

@@ -42,7 +42,8 @@ fn make_current(db: &mut Connection, store: &StoreId) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn is_current(db: &Connection, store: &StoreId) -> rusqlite::Result<bool> {
+/// Whether an index is of this store and version.
+pub(crate) fn is_current(db: &Connection, store: &StoreId) -> rusqlite::Result<bool> {
     Ok(meta(db, "version")?.is_some_and(|found| found == version(store)))
 }
 

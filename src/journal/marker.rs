@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::discover::Refused;
 use super::segment::{Header, Writer};
 use crate::disk::{self, LockedFile};
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub(crate) enum Seen {
     Live(Marker),
     /// Its writer is gone; the lock is ours now.
     Dead(Box<(Marker, HeldMarker)>),
+    /// It cannot be read, and nobody can tell whose it is. `verify` reports it.
+    Invalid(Refused),
 }
 
 fn folder(root: &Path) -> PathBuf {
@@ -97,40 +100,29 @@ const TURN_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) seen: Vec<Seen>,
-    /// Files that are no markers.
-    pub(crate) unreadable: Vec<PathBuf>,
     /// None before the first marker, or after too long a wait.
     _turn: Option<LockedFile>,
 }
 
-enum LookAt {
-    Marker(Seen),
-    Unreadable,
-    Gone,
-}
-
-/// Looks at every marker. Those that vanish meanwhile are passed over.
+/// Looks at every marker. Those that vanish meanwhile are passed over; one that is damaged keeps
+/// nobody from writing.
 pub(crate) fn look(root: &Path) -> Result<Look> {
     let folder = folder(root);
-    let turn = LockedFile::lock_within(&folder.join(TURN), TURN_PATIENCE)?;
-    let mut look = Look { seen: Vec::new(), unreadable: Vec::new(), _turn: turn };
+    let mut look = Look {
+        _turn: LockedFile::lock_within(&folder.join(TURN), TURN_PATIENCE)?,
+        seen: Vec::new(),
+    };
     for path in marker_files(&folder)? {
-        match look_at(&path)? {
-            LookAt::Marker(seen) => look.seen.push(seen),
-            LookAt::Unreadable => look.unreadable.push(path),
-            LookAt::Gone => {}
-        }
+        look.seen.extend(look_at(&path)?);
     }
     Ok(look)
 }
 
 /// Whether another marker than `segment`'s announces this file.
 pub(crate) fn is_announced(root: &Path, file: &str, segment: SegmentId) -> Result<bool> {
-    let mut markers = marker_files(&folder(root))?.into_iter().filter_map(|path| {
-        let file = File::open(&path).ok()?;
-        read(&file, &path).ok().flatten()
-    });
-    Ok(markers.any(|marker| marker.segment != segment && marker.file == file))
+    let others = marker_files(&folder(root))?.into_iter();
+    let mut others = others.filter_map(|path| disk::open(&path).and_then(|file| read(&file)).ok());
+    Ok(others.any(|marker| marker.segment != segment && marker.file == file))
 }
 
 fn marker_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -148,25 +140,28 @@ fn marker_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn look_at(path: &Path) -> Result<LookAt> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LookAt::Gone),
-        file => file.map_err(Error::io("open", path))?,
+fn look_at(path: &Path) -> Result<Option<Seen>> {
+    let read = disk::open(path).and_then(|file| Ok((read(&file)?, file)));
+    let (marker, file) = match read {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let reason = format!("is not a marker of a live segment: {error}");
+            return Ok(Some(Seen::Invalid(Refused { path: path.to_owned(), reason })));
+        }
     };
-    let Some(marker) = read(&file, path)? else { return Ok(LookAt::Unreadable) };
     match LockedFile::try_lock(file, path)? {
-        None => Ok(LookAt::Marker(Seen::Live(marker))),
+        None => Ok(Some(Seen::Live(marker))),
         Some(lock) if lock.is_still_at(path) => {
             let held = HeldMarker { _lock: lock, path: path.to_owned() };
-            Ok(LookAt::Marker(Seen::Dead(Box::new((marker, held)))))
+            Ok(Some(Seen::Dead(Box::new((marker, held)))))
         }
-        Some(_) => Ok(LookAt::Gone),
+        Some(_) => Ok(None),
     }
 }
 
-/// `None` if the file is no marker.
-fn read(file: &File, path: &Path) -> Result<Option<Marker>> {
+fn read(file: &File) -> io::Result<Marker> {
     let mut bytes = Vec::new();
-    file.take(MARKER_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(serde_json::from_slice(&bytes).ok())
+    file.take(MARKER_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
 }

@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::Verification;
 use super::report::{Finding, FindingKind, VerifyReport};
 use super::segments::Scan;
+use crate::disk;
 use crate::entry::Body;
-use crate::ids::SegmentId;
+use crate::ids::{SegmentId, StoreId};
+use crate::index::rebuild;
 use crate::journal::{ChainHash, Cursor, Header};
 
 const REMEDY: &str = "tidelog rebuild";
@@ -73,23 +75,35 @@ impl Counts {
     }
 }
 
+/// Why the index is passed over.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is of another version, of another store or not tidelog's")]
+    OtherVersion,
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
 impl IndexView {
     /// Opens the index for reading, if there is one. That it cannot be read is a finding.
-    pub(super) fn open(root: &Path, report: &mut VerifyReport) -> Self {
+    pub(super) fn open(root: &Path, store: &StoreId, report: &mut VerifyReport) -> Self {
         let path = root.join("index.sqlite");
-        if !path.exists() {
+        if !disk::is_file(&path) {
             return Self::default();
         }
-        Self::read(path.clone()).unwrap_or_else(|error| {
+        Self::read(path.clone(), store).unwrap_or_else(|error| {
             let kind = FindingKind::IndexUnreadable;
             report.add(Finding::new(kind, &path, error.to_string(), REMEDY).relative_to(root));
             Self::default()
         })
     }
 
-    fn read(path: PathBuf) -> rusqlite::Result<Self> {
+    fn read(path: PathBuf, store: &StoreId) -> Result<Self, Unusable> {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.execute_batch("BEGIN")?;
+        if !rebuild::is_current(&connection, store)? {
+            return Err(Unusable::OtherVersion);
+        }
         let segments = read_segments(&connection)?;
         let deleted_sessions = connection
             .prepare("SELECT key FROM tombstones WHERE kind = 'session'")?

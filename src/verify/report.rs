@@ -24,6 +24,8 @@ pub enum FindingKind {
     SegmentTwice,
     /// A file cannot be read.
     FileUnreadable,
+    /// A symbolic link lies among the store's files; nothing follows it.
+    LinkRefused,
     /// A marker of a live segment is not one.
     MarkerInvalid,
     /// A journal entry names a checkpoint file that is not there and was not pruned.

@@ -74,7 +74,7 @@ impl Verification<'_> {
         self.compare_cursor(scan, reader.cursor());
         self.drain(scan, &mut reader)?;
         while tail_bytes(path, reader.cursor())? > 0 {
-            let state = self.writer_of(&scan.segment.header.segment)?;
+            let state = Writers::look(self.root)?.of(&scan.segment.header.segment);
             // it may have finished its line, and even sealed, before we asked for it
             let grew = self.drain(scan, &mut reader)?;
             if state == WriterState::Live {
@@ -100,17 +100,6 @@ impl Verification<'_> {
             self.compare_cursor(scan, batch.to());
         }
         Ok(reader.cursor().next_line > before)
-    }
-
-    fn writer_of(&mut self, segment: &SegmentId) -> Result<WriterState> {
-        Ok(self.writers()?.of(segment))
-    }
-
-    /// The markers now; one that cannot be read is a finding.
-    fn writers(&mut self) -> Result<Writers> {
-        let (writers, findings) = Writers::look(self.root)?;
-        findings.into_iter().for_each(|finding| self.found(finding));
-        Ok(writers)
     }
 
     fn line(&mut self, scan: &mut Scan<'_>, line: &Line) {
@@ -146,7 +135,7 @@ impl Verification<'_> {
             // an import takes events from files of its own, and keeps those
             Body::Emergency(event) if segment.header.source.is_none() => {
                 let copy = emergency::copy_path(self.root, &event.event_id);
-                if !copy.exists() {
+                if fs::symlink_metadata(&copy).is_err() {
                     self.found(Finding::new(
                         FindingKind::EmergencyCopyMissing,
                         &copy,
@@ -173,7 +162,7 @@ impl Verification<'_> {
         if unknown.is_empty() {
             return Ok(());
         }
-        let writers = self.writers()?;
+        let writers = Writers::look(self.root)?;
         for path in unknown {
             if writers.of_file(&self.relative(&path).to_string_lossy()) == WriterState::Sealed {
                 self.found(header_missing(&path));

@@ -126,6 +126,16 @@ fn files_that_are_no_segments_are_damage() {
 }
 
 #[test]
+fn a_marker_that_is_none_is_damage_and_keeps_nobody_from_writing() {
+    let (_folder, store) = store();
+    fs::write(store.root().join("active/x.json"), "{").unwrap();
+    assert_eq!(kinds(&store), [FindingKind::MarkerInvalid]);
+    let again = Store::open(store.root()).unwrap();
+    again.start_session(SessionId::new("later").unwrap()).unwrap().end(Outcome::Completed).unwrap();
+    assert_eq!(again.status().unwrap().refused_files.len(), 1);
+}
+
+#[test]
 fn verifying_changes_no_file() {
     let (_folder, store) = store();
     append(&segment(&store), b"{\"torn");
@@ -189,4 +199,17 @@ fn an_index_that_is_no_database_is_a_note() {
     fs::write(store.root().join("index.sqlite"), "not a database at all, no").unwrap();
     assert_eq!(kinds(&store), [FindingKind::IndexUnreadable]);
     assert!(verify(&store).is_sound());
+}
+
+#[test]
+fn an_index_of_another_version_is_a_note() {
+    let (_folder, store) = store();
+    store.sessions().unwrap();
+    let index = rusqlite::Connection::open(store.root().join("index.sqlite")).unwrap();
+    index
+        .execute_batch("UPDATE index_meta SET value = '0'; DELETE FROM telemetry_records")
+        .unwrap();
+    assert_eq!(kinds(&store), [FindingKind::IndexUnreadable]);
+    assert_eq!(store.sessions().unwrap()[0].total_steps, 3);
+    assert_eq!(kinds(&store), []);
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::Verification;
 use super::report::{Finding, FindingKind};
 use crate::error::Result;
 use crate::ids::SegmentId;
@@ -25,19 +26,18 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// And the files that are no markers.
-    pub(super) fn look(root: &Path) -> Result<(Self, Vec<Finding>)> {
+    pub(super) fn look(root: &Path) -> Result<Self> {
         let mut writers = Self::default();
-        let look = marker::look(root)?;
-        for seen in look.seen {
+        for seen in marker::look(root)?.seen {
             let (marker, state) = match seen {
                 Seen::Live(marker) => (marker, WriterState::Live),
                 Seen::Dead(dead) => (dead.0, WriterState::Dead),
+                Seen::Invalid(_) => continue,
             };
             writers.segments.insert(marker.segment, state);
             writers.files.insert(marker.file, state);
         }
-        Ok((writers, look.unreadable.iter().map(|path| invalid_marker(path)).collect()))
+        Ok(writers)
     }
 
     pub(super) fn of(&self, segment: &SegmentId) -> WriterState {
@@ -50,8 +50,16 @@ impl Writers {
     }
 }
 
-fn invalid_marker(path: &Path) -> Finding {
-    let reason = "is not a marker of a live segment".into();
-    let remedy = "if no program writes to this store, remove the file";
-    Finding::new(FindingKind::MarkerInvalid, path, reason, remedy)
+impl Verification<'_> {
+    /// Markers that cannot be read: the segments that they stand for may have a writer or not.
+    pub(super) fn markers(&mut self) -> Result<()> {
+        for seen in marker::look(self.root)?.seen {
+            if let Seen::Invalid(marker) = seen {
+                let remedy = "if no program writes to this store, remove the file";
+                let kind = FindingKind::MarkerInvalid;
+                self.found(Finding::new(kind, &marker.path, marker.reason, remedy));
+            }
+        }
+        Ok(())
+    }
 }
