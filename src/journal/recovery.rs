@@ -1,14 +1,16 @@
 //! What did a dead writer leave? Runs at open, under the dead writer's lock.
 //!
-//! Cuts the torn tail of its segment and nothing else. The segment gets no new line: that its
+//! Cuts the torn tail of its segment and nothing else; a file that is nothing but a torn header is
+//! removed. The segment gets no new line: that its
 //! session was aborted is written elsewhere, by the caller, who then drops the marker.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::discover::read_header;
 use super::marker::{self, HeldMarker, Marker, Seen};
+use super::segment;
 use crate::disk;
 use crate::entry::line::LINE_BYTES_MAX;
 use crate::entry::{Body, line};
@@ -71,17 +73,21 @@ fn remove_without_header(
     marker: &Marker,
     held: HeldMarker,
 ) -> Result<()> {
-    if !marker::is_announced(root, &marker.file, marker.segment)? {
+    let is_others = marker::is_announced(root, &marker.file, marker.segment)?;
+    if !is_others && matches!(read_header(path), Ok(None)) {
         disk::remove(path)?;
     }
     held.remove()
 }
 
-/// The marker's file, unless it names something outside the store.
+/// The marker's file, unless it names something that lies where no segment does.
 fn segment_path(root: &Path, marker: &Marker) -> Option<PathBuf> {
-    let relative = Path::new(&marker.file);
-    let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
-    inside.then(|| root.join(relative))
+    let path = root.join(&marker.file);
+    let folder = path.parent()?;
+    let is_folder_of_segments =
+        folder == segment::telemetry_folder(root) || folder == segment::store_folder(root);
+    let is_named_so = path.extension().is_some_and(|ending| ending == "jsonl");
+    (is_folder_of_segments && is_named_so && path.file_name().is_some()).then_some(path)
 }
 
 fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Recovered> {
@@ -186,6 +192,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_nothing_but_a_torn_header_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "logs/telemetry/session_run-7.jsonl";
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for torn in ["", "{\"tidelog\":1,"] {
+            fs::write(&path, torn).unwrap();
+            dead_marker(folder.path(), file);
+            assert_eq!(recovered(folder.path()), 0);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_writer_has_just_begun_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "logs/telemetry/session_run-7.jsonl";
+        let path = folder.path().join(file);
+        let live = HeldMarker::create(folder.path(), &header(), file.into()).unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        dead_marker(folder.path(), file);
+        assert_eq!(recovered(folder.path()), 0);
+        assert!(path.exists());
+        drop(live);
+    }
+
+    #[test]
+    fn a_marker_of_another_file_of_the_store_touches_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("checkpoints")).unwrap();
+        for file in ["store.json", "checkpoints/c.npz", "logs/telemetry/../../store.json"] {
+            let path = folder.path().join(file.rsplit("../").next().unwrap());
+            fs::write(&path, "no newline").unwrap();
+            dead_marker(folder.path(), file);
+            assert_eq!(recovered(folder.path()), 0);
+            assert_eq!(fs::read(&path).unwrap(), b"no newline");
+        }
+    }
+
+    #[test]
     fn a_marker_that_points_out_of_the_store_touches_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let outside = folder.path().join("outside.jsonl");
@@ -199,24 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_writer_died_before_its_first_line_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        dead_marker(folder.path(), "s.jsonl");
-        fs::write(folder.path().join("s.jsonl"), "{\"tidelog\":1,").unwrap();
-        assert_eq!(recovered(folder.path()), 0);
-        assert!(!folder.path().join("s.jsonl").exists());
-        assert_eq!(markers(folder.path()), 0);
-    }
-
-    #[test]
     fn a_segment_of_a_newer_format_keeps_its_marker() {
         let folder = tempfile::tempdir().unwrap();
         let mut header = header();
         header.format_version += 1;
-        drop(HeldMarker::create(folder.path(), &header, "s.jsonl".into()).unwrap());
+        let file = "logs/telemetry/s.jsonl";
+        drop(HeldMarker::create(folder.path(), &header, file.into()).unwrap());
         let mut bytes = Vec::new();
         line::write(&header, &mut bytes).unwrap();
-        fs::write(folder.path().join("s.jsonl"), bytes).unwrap();
+        fs::create_dir_all(folder.path().join("logs/telemetry")).unwrap();
+        fs::write(folder.path().join(file), bytes).unwrap();
         assert_eq!(recovered(folder.path()), 0);
         assert_eq!(markers(folder.path()), 1);
     }
