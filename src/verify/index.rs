@@ -99,8 +99,8 @@ impl IndexView {
     }
 
     fn read(path: PathBuf, store: &StoreId) -> Result<Self, Unusable> {
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.execute_batch("BEGIN")?;
+        let connection = Connection::open_with_flags(&path, flags(&path))?;
+        connection.execute_batch("PRAGMA query_only = on; BEGIN")?;
         if !rebuild::is_current(&connection, store)? {
             return Err(Unusable::OtherVersion);
         }
@@ -123,6 +123,15 @@ impl IndexView {
             .query_row([segment_no], |row| row.get::<_, i64>(0))
             .optional()
             .map(|count| count.unwrap_or_default().unsigned_abs())
+    }
+}
+
+/// A connection that may write takes away the files that SQLite puts beside a database while it is
+/// read; one that may not leaves them.
+fn flags(path: &Path) -> OpenFlags {
+    match path.with_extension("sqlite-wal").exists() {
+        true => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        false => OpenFlags::SQLITE_OPEN_READ_WRITE,
     }
 }
 
