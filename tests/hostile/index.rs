@@ -1,0 +1,80 @@
+//! An `index.sqlite` that somebody broke. The files are the truth: each query still answers.
+
+use std::fs;
+
+use super::{SEGMENT, steps, store, verify};
+use crate::support::TestStore;
+
+fn with_index() -> TestStore {
+    let store = store();
+    store.store().refresh_index().unwrap();
+    store
+}
+
+#[test]
+fn an_index_cut_anywhere_is_made_anew() {
+    let store = with_index();
+    let path = store.root().join("index.sqlite");
+    let whole = fs::read(&path).unwrap();
+    for bytes in [0, 1, 15, 16, 99, 100, 4095, 4096, 4097, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..bytes.min(whole.len())]).unwrap();
+        assert_eq!(steps(store.store(), "run-7"), [0, 1, 2], "{bytes}");
+    }
+    assert_eq!(verify(&store.root()).findings, []);
+}
+
+/// Not every change can be seen in a page; none may end in an error or a panic.
+#[test]
+fn no_overwritten_block_keeps_a_query_from_answering() {
+    let store = with_index();
+    let path = store.root().join("index.sqlite");
+    let whole = fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..60 {
+        let mut damaged = whole.clone();
+        let at = random.usize(0..damaged.len() - 64);
+        for byte in &mut damaged[at..at + 64] {
+            *byte = if round % 2 == 0 { random.u8(..) } else { 0 };
+        }
+        fs::write(&path, &damaged).unwrap();
+        let id = crate::support::session_id("run-7");
+        let answer = store.store().get_telemetry_trajectory(&id, 10).map(|_| ());
+        let report = verify(&store.root());
+        assert!(report.records == 3, "{at}");
+        if let Err(error) = answer {
+            let text = error.to_string();
+            assert!(text.contains("`tidelog rebuild`"), "{at}: {text}");
+        }
+        store.store().rebuild_index(&mut |_| {}).unwrap();
+        assert_eq!(steps(store.store(), "run-7"), [0, 1, 2], "{at}");
+    }
+}
+
+#[test]
+fn a_journal_of_another_database_beside_the_index_is_not_taken_for_its_own() {
+    let (store, other) = (with_index(), with_index());
+    let name = |ending: &str| format!("index.sqlite{ending}");
+    let open = rusqlite::Connection::open(other.root().join("index.sqlite")).unwrap();
+    open.execute_batch("CREATE TABLE stale (a); INSERT INTO stale VALUES (1)").unwrap();
+    for ending in ["-wal", "-shm"] {
+        fs::copy(other.root().join(name(ending)), store.root().join(name(ending))).unwrap();
+    }
+    assert_eq!(steps(store.store(), "run-7"), [0, 1, 2]);
+    store.store().rebuild_index(&mut |_| {}).unwrap();
+    assert_eq!(verify(&store.root()).findings, []);
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_index_is_passed_over() {
+    let store = store();
+    fs::create_dir(store.root().join("index.sqlite")).unwrap();
+    assert_eq!(steps(store.store(), "run-7"), [0, 1, 2]);
+}
+
+#[test]
+fn an_index_deleted_between_two_queries_comes_back() {
+    let store = with_index();
+    fs::remove_file(store.root().join("index.sqlite")).unwrap();
+    assert_eq!(steps(store.store(), "run-7"), [0, 1, 2]);
+    assert!(store.root().join(SEGMENT).exists() && store.root().join("index.sqlite").exists());
+}
