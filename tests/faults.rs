@@ -114,7 +114,7 @@ impl Fault {
         session.record_telemetry(2, &telemetry(0.6)).unwrap();
         session.save_checkpoint(NewCheckpoint::new(Value::Null, 0.6)).unwrap();
         session.end(Outcome::Completed).unwrap();
-        store.refresh_index().unwrap();
+        store.refresh_index(&mut |_| {}).unwrap();
     }
 }
 

@@ -124,7 +124,7 @@ fn a_bomb_that_lies_is_not_inflated() {
         bytes += 1 << 20;
     }
     let mut file = zip.finish().unwrap().into_inner();
-    let real = bytes + npy("|u1", false, "(50,)", b"").len() as u32;
+    let real = bytes + u32::try_from(npy("|u1", false, "(50,)", b"").len()).unwrap();
     let lie = (real - bytes + 50).to_le_bytes();
     let places: Vec<usize> =
         (0..file.len() - 4).filter(|at| file[*at..at + 4] == real.to_le_bytes()).collect();

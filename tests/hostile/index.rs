@@ -7,7 +7,7 @@ use crate::support::TestStore;
 
 fn with_index() -> TestStore {
     let store = store();
-    store.store().refresh_index().unwrap();
+    store.store().refresh_index(&mut |_| {}).unwrap();
     store
 }
 

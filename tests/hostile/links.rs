@@ -47,7 +47,7 @@ fn write_everything(root: &Path) -> tidelog::Result<()> {
     session.save_checkpoint(new)?;
     session.end(Outcome::Completed)?;
     store.load_checkpoint(&CheckpointId::new("c").unwrap()).map(|_| ())?;
-    store.refresh_index()
+    store.refresh_index(&mut |_| {})
 }
 
 fn links(root: &Path) -> Vec<PathBuf> {
@@ -119,7 +119,7 @@ fn links_with_the_names_of_files_to_be_written_are_neither_followed_nor_replaced
 fn a_journal_of_sqlite_that_is_a_link_is_not_followed() {
     for ending in ["-wal", "-shm", "-journal"] {
         let store = store();
-        store.store().refresh_index().unwrap();
+        store.store().refresh_index(&mut |_| {}).unwrap();
         let outside = outside(&store);
         let path = store.root().join(format!("index.sqlite{ending}"));
         fs::remove_file(&path).ok();

@@ -39,7 +39,7 @@ fn child_that_makes_every_kind_of_file() {
     let id = session.save_checkpoint(NewCheckpoint::new(Value::Null, 0.5)).unwrap();
     import(&store, Path::new(PREDECESSOR), &ImportOptions::default(), &mut |_| ()).unwrap();
     store.load_checkpoint(&id).unwrap();
-    store.refresh_index().unwrap();
+    store.refresh_index(&mut |_| {}).unwrap();
     let index = rusqlite::Connection::open(Path::new(&root).join("index.sqlite")).unwrap();
     index.query_row("SELECT count(*) FROM index_meta", [], |_| Ok(())).unwrap();
     check_modes(Path::new(&root));

@@ -68,7 +68,8 @@ fn every_name_that_is_no_data_is_refused_by_name() {
     ] {
         let by_line = format!("\u{1}{module}\n{name}\n.").into_bytes();
         let by_line = [b"\x80\x02c", &by_line[1..]].concat();
-        let short = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
+        let short =
+            |text: &str| [&[0x8c, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
         let by_stack = [b"\x80\x04".to_vec(), short(module), short(name), b"\x93.".to_vec()];
         for pickle in [by_line, by_stack.concat()] {
             let text = refusal(&pickle);
@@ -97,8 +98,13 @@ fn an_import_runs_nothing_and_names_what_it_refused() {
     let length = u8::try_from(command.len()).unwrap();
     let pickle = [b"\x80\x04cposix\nsystem\n\x8c", &[length][..], command.as_bytes(), b"\x85R."];
     let text = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }\n";
-    let npy =
-        [b"\x93NUMPY\x01\x00", &[text.len() as u8, 0][..], &text[..], &pickle.concat()].concat();
+    let npy = [
+        b"\x93NUMPY\x01\x00",
+        &[u8::try_from(text.len()).unwrap(), 0][..],
+        &text[..],
+        &pickle.concat(),
+    ]
+    .concat();
     let old = folder.path().join("old");
     fs::create_dir_all(old.join("checkpoints")).unwrap();
     let path = old.join("checkpoints/checkpoint_20260105_090000_0.500.npz");
