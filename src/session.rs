@@ -6,7 +6,7 @@ use crate::checkpoint::{self, NewCheckpoint};
 use crate::emergency;
 use crate::entry::{
     Action, BasinPoint, Body, CheckpointAction, Emergency, Entry, Outcome, RecordLine,
-    SessionEnded, SessionStarted,
+    SessionEnded, SessionStarted, line,
 };
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SegmentId, SessionId};
@@ -143,10 +143,15 @@ impl Session {
     /// also journaled as `ranked`.
     ///
     /// # Errors
-    /// A checkpoint of the given id exists, or the file or the journal could not be written.
+    /// A checkpoint of the given id exists, the metadata is too long for a line or has no JSON form
+    /// (nothing is written then), or the file or the journal could not be written.
     pub fn save_checkpoint(&self, new: NewCheckpoint) -> Result<CheckpointId> {
         let phi = new.phi;
-        let created = checkpoint::save(self.store.root(), new)?;
+        let expected = checkpoint::expect(&new)?;
+        let body = Body::CheckpointCreated(Box::new(expected.clone()));
+        // a file whose entry is refused would be an orphan in the way of the next try
+        line::check(&Entry { timestamp: Timestamp::now(), body })?;
+        let created = checkpoint::save(self.store.root(), &new, expected)?;
         let checkpoint_id = created.checkpoint_id.clone();
         self.append(Body::CheckpointCreated(Box::new(created)))?;
         if self.is_best(phi) {

@@ -15,6 +15,7 @@
 //! | dicts with a key that is not text, begins with `$` or holds U+0000 | `{"$dict":[[1,"one"]]}` |
 //! | arrays, and numpy's scalars as `$scalar` | `{"$array":{"dtype":"<f4","shape":[2],"data":"<base64>"}}` |
 //! | arrays kept elsewhere | `$array` with `member` or `sha256` in place of `data` |
+//! | other long values kept elsewhere | `{"$summary":{"kind":"list","length":1000000}}`, `sha256` for text and bytes |
 //!
 //! Floats beyond 1e16, -0.0 and U+0000 are tagged although JSON could hold them, because
 //! PostgreSQL's `jsonb` cannot: it prints 1e16 like an integer and refuses U+0000.
@@ -22,15 +23,18 @@
 mod equality;
 mod from_json;
 mod integer;
+mod summary;
 mod to_json;
 
 use std::collections::HashSet;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use self::from_json::PlainJson;
 pub use self::integer::{BigInt, DIGITS_MAX};
+pub use self::summary::{
+    SUMMARY_BRANCH_BYTES_MAX, SUMMARY_ELEMENTS_MAX, SUMMARY_LEAF_BYTES_MAX, Summary, SummaryKind,
+};
 use crate::checkpoint::array::{Array, ArrayError, Dtype};
 
 /// Deepest nesting of a [`Value`], counted in brackets of its JSON form: a list and a dict with
@@ -38,9 +42,6 @@ use crate::checkpoint::array::{Array, ArrayError, Dtype};
 ///
 /// JSON readers commonly stop at 128; the rest is left to the line around the value.
 pub const NESTING_MAX: usize = 100;
-
-/// Most elements of an array that [`Value::summary`] keeps.
-pub const SUMMARY_ELEMENTS_MAX: usize = 64;
 
 /// A free-form value: what Python's plain types and numpy hold.
 ///
@@ -77,6 +78,8 @@ pub enum Value {
     Scalar(Array),
     /// An array kept elsewhere.
     ArrayRef(Box<ArrayRef>),
+    /// Any other long value kept elsewhere.
+    Summary(Summary),
 }
 
 /// What is known of an array that is kept elsewhere.
@@ -156,30 +159,14 @@ impl Value {
         found.map(|(_, value)| value)
     }
 
-    /// Returns the value with every array of more than [`SUMMARY_ELEMENTS_MAX`] elements replaced
-    /// by dtype, shape and SHA-256.
-    ///
-    /// Only arrays shrink: long texts, bytes and lists stay whole.
-    ///
-    /// # Errors
-    /// [`ValueError::Nesting`].
-    pub fn summary(&self) -> Result<Value, ValueError> {
-        self.map_arrays(&mut |_, value| match value {
-            Self::Array(array) if array.elements() > SUMMARY_ELEMENTS_MAX => {
-                let place = ArrayPlace::Sha256(Sha256::digest(array.bytes()).into());
-                Ok(Self::reference(array, place))
-            }
-            other => Ok(other.clone()),
-        })
-    }
-
     /// Makes a reference to an array that is kept at `place`.
     pub(crate) fn reference(array: &Array, place: ArrayPlace) -> Self {
         let (dtype, shape) = (array.dtype(), array.shape().to_vec());
         Self::ArrayRef(Box::new(ArrayRef { dtype, shape, place }))
     }
 
-    /// Rebuilds the tree with every array and reference replaced by what `replace` makes of it.
+    /// Rebuilds the tree with every array, reference and summary replaced by what `replace` makes
+    /// of it.
     pub(crate) fn map_arrays<'a, E: From<ValueError>>(
         &'a self,
         replace: &mut impl FnMut(&[Step<'a>], &'a Value) -> Result<Value, E>,
@@ -212,7 +199,7 @@ impl Value {
                 };
                 pairs.iter().map(&mut pair).collect::<Result<_, E>>().map(Self::Dict)
             }
-            Self::Array(_) | Self::ArrayRef(_) => replace(path, self),
+            Self::Array(_) | Self::ArrayRef(_) | Self::Summary(_) => replace(path, self),
             other => Ok(other.clone()),
         }
     }
@@ -244,13 +231,18 @@ impl Value {
             Self::Array(_) => "array",
             Self::Scalar(_) => "scalar",
             Self::ArrayRef(_) => "reference to an array",
+            Self::Summary(_) => "summary",
         }
     }
 
     /// Returns the first part of the tuple that a key may not be.
     fn unhashable(&self) -> Option<&'static str> {
         match self {
-            Self::List(_) | Self::Dict(_) | Self::Array(_) | Self::ArrayRef(_) => Some(self.kind()),
+            Self::List(_)
+            | Self::Dict(_)
+            | Self::Array(_)
+            | Self::ArrayRef(_)
+            | Self::Summary(_) => Some(self.kind()),
             Self::Tuple(items) => items.iter().find_map(Self::unhashable),
             _ => None,
         }
@@ -336,25 +328,6 @@ mod tests {
 
     fn array_of(elements: usize) -> Value {
         Value::Array(Array::from_ndarray(&Array1::<f32>::zeros(elements)))
-    }
-
-    #[test]
-    fn a_summary_keeps_small_arrays_and_names_large_ones() {
-        let state = Value::List(vec![array_of(64), Value::Tuple(vec![array_of(65)])]);
-        let json = serde_json::to_string(&state.summary().unwrap()).unwrap();
-        assert!(json.contains(r#""shape":[64],"data":"AAAA"#), "{json}");
-        let sha256 = "9c0095c04ef53d9df41602f3783c90ef3c3e27cc9d0b38262d23930db6313f5a";
-        let reference =
-            format!(r#"{{"$array":{{"dtype":"<f4","shape":[65],"sha256":"{sha256}"}}}}"#);
-        assert!(json.contains(&reference), "{json}");
-    }
-
-    #[test]
-    fn a_summary_of_a_tree_nested_too_deeply_is_refused() {
-        let deep = (0..NESTING_MAX).fold(Value::Null, |inner, _| Value::List(vec![inner]));
-        assert!(deep.summary().is_ok());
-        let text = Value::List(vec![deep]).summary().unwrap_err().to_string();
-        assert!(text.contains("deeper than 100"), "{text}");
     }
 
     #[test]

@@ -132,6 +132,33 @@ fn a_checkpoint_never_replaces_another() {
 }
 
 #[test]
+fn a_checkpoint_whose_entry_is_refused_leaves_no_file() {
+    let store = TestStore::new();
+    let session = started(&store, "run-7");
+    let mut new = NewCheckpoint::new(Value::from("state"), 0.5);
+    new.checkpoint_id = Some(CheckpointId::new("best").unwrap());
+    let twice = || ("note".into(), Value::Null);
+    let long = Value::Bytes(vec![0; tidelog::LINE_BYTES_MAX]);
+    for metadata in [Value::Dict(vec![twice(), twice()]), long] {
+        let refused = NewCheckpoint { metadata: Some(metadata), ..new.clone() };
+        session.save_checkpoint(refused).unwrap_err();
+        assert!(!store.root().join("checkpoints").exists());
+    }
+    session.save_checkpoint(new).unwrap();
+}
+
+#[test]
+fn a_checkpoint_holds_bytes_that_no_line_has_room_for() {
+    let store = TestStore::new();
+    let session = started(&store, "run-7");
+    let state = Value::List(vec![Value::Bytes(vec![7; tidelog::LINE_BYTES_MAX]), Value::Int(1)]);
+    let id = session.save_checkpoint(NewCheckpoint::new(state.clone(), 0.5)).unwrap();
+    let loaded = store.store().load_checkpoint(&id).unwrap();
+    assert_eq!(loaded.state_dict, state);
+    assert_eq!(loaded.created.state_dict, state.summary().unwrap());
+}
+
+#[test]
 fn checkpoints_of_one_second_get_ids_of_their_own() {
     let store = TestStore::new();
     let session = started(&store, "run-7");

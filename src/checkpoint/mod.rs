@@ -79,26 +79,35 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
     root.join("checkpoints")
 }
 
-/// Writes the file of a new checkpoint; what the journal is to say of it. The file is persisted.
-pub(crate) fn save(root: &Path, new: NewCheckpoint) -> Result<CheckpointCreated> {
-    let (checkpoint_id, path) = write_file(root, &new, Timestamp::now())?;
-    describe(&new, checkpoint_id, &path)
+/// Writes the file of a new checkpoint, which [`expect`] gave the entry of; the entry with what is
+/// known now. The file is persisted.
+pub(crate) fn save(
+    root: &Path,
+    new: &NewCheckpoint,
+    expected: CheckpointCreated,
+) -> Result<CheckpointCreated> {
+    let (checkpoint_id, path) = write_file(root, new, Timestamp::now())?;
+    complete(expected, checkpoint_id, &path)
 }
 
 /// As [`save`], for an id that no journal entry names: if there is a file of it, a crash left it,
 /// and it is taken if it holds the same state.
-pub(crate) fn save_or_adopt(root: &Path, new: NewCheckpoint) -> Result<CheckpointCreated> {
-    let (checkpoint_id, path) = match write_file(root, &new, Timestamp::now()) {
+pub(crate) fn save_or_adopt(
+    root: &Path,
+    new: &NewCheckpoint,
+    expected: CheckpointCreated,
+) -> Result<CheckpointCreated> {
+    let (checkpoint_id, path) = match write_file(root, new, Timestamp::now()) {
         Err(Error::CheckpointExists { id }) => {
             let path = folder(root).join(file_name(&id));
-            if !holds(&path, &new)? {
+            if !holds(&path, new)? {
                 return Err(Error::CheckpointExists { id });
             }
             (id, path)
         }
         written => written?,
     };
-    describe(&new, checkpoint_id, &path)
+    complete(expected, checkpoint_id, &path)
 }
 
 /// Whether a file holds the state and the coordinates of a new checkpoint.
@@ -111,26 +120,25 @@ fn holds(path: &Path, new: &NewCheckpoint) -> Result<bool> {
     Ok(same_coords && state_dict == new.state_dict)
 }
 
-/// What the journal is to say of a checkpoint whose file is complete.
-fn describe(
-    new: &NewCheckpoint,
+/// Puts into an entry what is known once its file is complete.
+fn complete(
+    expected: CheckpointCreated,
     checkpoint_id: CheckpointId,
     path: &Path,
 ) -> Result<CheckpointCreated> {
     let (size_bytes, sha256) = size_and_hash(path)?;
-    let created = expect(new, checkpoint_id)?;
-    Ok(CheckpointCreated { size_bytes, sha256, ..created })
+    let file = file_name(&checkpoint_id);
+    Ok(CheckpointCreated { checkpoint_id, file, size_bytes, sha256, ..expected })
 }
 
-/// What the journal is to say of a checkpoint, before its file's size and hash are known.
-pub(crate) fn expect(
-    new: &NewCheckpoint,
-    checkpoint_id: CheckpointId,
-) -> Result<CheckpointCreated> {
+/// The entry of a new checkpoint before its file is written. Id, file, size and hash are as long as
+/// they can become: if a line can hold this entry, it can hold the one that [`save`] makes of it.
+pub(crate) fn expect(new: &NewCheckpoint) -> Result<CheckpointCreated> {
     let summary = new
         .state_dict
         .summary()
         .map_err(|error| Error::InvalidValue { what: "state_dict", reason: error.to_string() })?;
+    let checkpoint_id = possible_ids(new, Timestamp::now()).longest();
     Ok(CheckpointCreated {
         file: file_name(&checkpoint_id),
         checkpoint_id,
@@ -142,7 +150,7 @@ pub(crate) fn expect(
         basin_coords: new.basin_coords.clone(),
         state_dict: summary,
         metadata: new.metadata.clone(),
-        size_bytes: 0,
+        size_bytes: u64::MAX,
         sha256: "0".repeat(64),
     })
 }
@@ -175,7 +183,8 @@ fn write_file(
 /// The ids that a new checkpoint may get, the preferred one first.
 struct PossibleIds {
     first: CheckpointId,
-    numbered: u32,
+    /// Number of the last one; the first has none.
+    last: u32,
 }
 
 /// How many checkpoints of one second and one Φ get an id made for them.
@@ -183,11 +192,11 @@ const SAME_SECOND_MAX: u32 = 1000;
 
 fn possible_ids(new: &NewCheckpoint, created_at: Timestamp) -> PossibleIds {
     match &new.checkpoint_id {
-        Some(id) => PossibleIds { first: id.clone(), numbered: 0 },
+        Some(id) => PossibleIds { first: id.clone(), last: 1 },
         None => {
             let time = created_at.to_jiff().strftime("%Y%m%d_%H%M%S");
             let first = CheckpointId::unchecked(format!("checkpoint_{time}_{}", short(new.phi)));
-            PossibleIds { first, numbered: SAME_SECOND_MAX }
+            PossibleIds { first, last: SAME_SECOND_MAX }
         }
     }
 }
@@ -206,9 +215,18 @@ impl PossibleIds {
     }
 
     fn all(&self) -> impl Iterator<Item = CheckpointId> + '_ {
-        let numbered = (2..2 + self.numbered)
-            .map(|number| CheckpointId::unchecked(format!("{}-{number}", self.first)));
-        std::iter::once(self.first.clone()).chain(numbered)
+        (1..=self.last).map(|number| self.numbered(number))
+    }
+
+    fn longest(&self) -> CheckpointId {
+        self.numbered(self.last)
+    }
+
+    fn numbered(&self, number: u32) -> CheckpointId {
+        match number {
+            1 => self.first.clone(),
+            _ => CheckpointId::unchecked(format!("{}-{number}", self.first)),
+        }
     }
 }
 

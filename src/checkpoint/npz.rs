@@ -140,6 +140,9 @@ pub enum NpzError {
         /// Axis lengths of the array.
         shape: Vec<usize>,
     },
+    /// The state holds a [`Summary`](crate::Summary).
+    #[error("the state holds only a summary of a long value; load the checkpoint first")]
+    Summary,
     /// The state cannot be kept.
     #[error(transparent)]
     Value(#[from] ValueError),

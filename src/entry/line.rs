@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Entry;
 use super::read::Wire;
+use crate::error::Error;
 
 /// Longest line, its newline included. A reader never holds more of one line than this.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
@@ -57,6 +58,26 @@ pub(crate) fn write(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), 
     buffer.extend_from_slice(&hex8(crc));
     buffer.extend_from_slice(b"\"}\n");
     Ok(())
+}
+
+/// Appends a line as [`write`] does, or tells why there can be none; what the buffer holds then is
+/// of no use.
+pub(crate) fn write_checked(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    let begin = buffer.len();
+    write(value, buffer).map_err(|error| Error::InvalidValue {
+        what: "entry",
+        reason: format!("cannot be written as JSON: {error}"),
+    })?;
+    let bytes = buffer.len() - begin;
+    if bytes > LINE_BYTES_MAX {
+        return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
+    }
+    Ok(())
+}
+
+/// Whether an entry can be written, as a line that is not too long.
+pub(crate) fn check(entry: &Entry) -> Result<(), Error> {
+    write_checked(entry, &mut Vec::new())
 }
 
 fn hex8(number: u32) -> [u8; 8] {

@@ -173,7 +173,7 @@ pub struct CheckpointCreated {
     pub regime: Option<String>,
     /// The state's place in the basin.
     pub basin_coords: Option<BasinCoords>,
-    /// The state tree with arrays by reference: dtype, shape, SHA-256, small ones inline.
+    /// The state tree's [summary](Value::summary); the file holds it whole.
     pub state_dict: Value,
     /// Whatever the caller wants to keep with the checkpoint.
     pub metadata: Option<Value>,

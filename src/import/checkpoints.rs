@@ -14,7 +14,7 @@ use super::known::Known;
 use super::report::Area;
 use super::time::LocalTimes;
 use crate::checkpoint::{self, NewCheckpoint};
-use crate::entry::{Body, CheckpointCreated, Entry};
+use crate::entry::{Body, CheckpointCreated, Entry, line};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
 use crate::journal::Header;
@@ -141,12 +141,12 @@ fn save(
         let created = CheckpointCreated { session_id: session_id.clone(), phi, ..created };
         Entry { timestamp, body: Body::CheckpointCreated(Box::new(created)) }
     };
-    let expected = entry(checkpoint::expect(&new, id.clone())?);
-    WholeSegment::checked_only().append(&expected)?;
+    let expected = checkpoint::expect(&new)?;
+    line::check(&entry(expected.clone()))?;
     if run.dry_run {
-        return Ok(expected);
+        return Ok(entry(expected));
     }
-    checkpoint::save_or_adopt(run.store.root(), new).map(entry)
+    checkpoint::save_or_adopt(run.store.root(), &new, expected).map(entry)
 }
 
 /// Keeps coordinates that are no basin's among the metadata.

@@ -10,7 +10,7 @@ use super::known::Known;
 use super::report::Area;
 use super::time::LocalTimes;
 use crate::emergency;
-use crate::entry::{Body, Emergency, Entry};
+use crate::entry::{Body, Emergency, Entry, line};
 use crate::error::Result;
 use crate::ids::{EventId, SessionId};
 use crate::journal::Header;
@@ -76,7 +76,7 @@ fn take(
             run.recorder.refuse(Area::Emergencies, path, reason)
         }
         None => {
-            if let Err(error) = WholeSegment::checked_only().append(&entry) {
+            if let Err(error) = line::check(&entry) {
                 return run.recorder.refuse(Area::Emergencies, path, error.to_string());
             }
             run.recorder.report.emergencies.taken += 1;

@@ -13,7 +13,7 @@ use super::cursor::SEGMENT_LINES_MAX;
 use super::segment::{self, Header};
 use crate::disk::{self, NewFile};
 use crate::entry::Entry;
-use crate::entry::line::{self, LINE_BYTES_MAX};
+use crate::entry::line;
 use crate::error::{Error, Result};
 
 /// Entries up to this size together stay in memory.
@@ -65,14 +65,7 @@ impl WholeSegment {
             return Err(Error::SegmentFull { path, limit: SEGMENT_LINES_MAX });
         }
         self.buffer.clear();
-        line::write(entry, &mut self.buffer).map_err(|error| Error::InvalidValue {
-            what: "entry",
-            reason: format!("cannot be written as JSON: {error}"),
-        })?;
-        if self.buffer.len() > LINE_BYTES_MAX {
-            let bytes = std::mem::take(&mut self.buffer).len();
-            return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
-        }
+        line::write_checked(entry, &mut self.buffer)?;
         if let Some(body) = &mut self.body {
             body.write_all(&self.buffer).map_err(Error::io("write a new file in", &self.folder))?;
         }
@@ -108,6 +101,7 @@ impl WholeSegment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LINE_BYTES_MAX;
     use crate::entry::Body;
     use crate::ids::{SessionId, StoreId};
     use crate::journal::{BatchLimits, Cursor, SegmentReader, discover};

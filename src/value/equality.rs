@@ -22,6 +22,7 @@ impl PartialEq for Value {
             (Self::Dict(a), Self::Dict(b)) => a == b,
             (Self::Array(a), Self::Array(b)) | (Self::Scalar(a), Self::Scalar(b)) => a == b,
             (Self::ArrayRef(a), Self::ArrayRef(b)) => a == b,
+            (Self::Summary(a), Self::Summary(b)) => a == b,
             _ => false,
         }
     }
@@ -45,6 +46,7 @@ impl Hash for Value {
             Self::Dict(pairs) => pairs.hash(state),
             Self::Array(array) | Self::Scalar(array) => array.hash(state),
             Self::ArrayRef(reference) => reference.hash(state),
+            Self::Summary(summary) => summary.hash(state),
         }
     }
 }

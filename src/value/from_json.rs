@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{ArrayPlace, ArrayRef, Value, check_keys, deeper};
+use super::{ArrayPlace, ArrayRef, Summary, SummaryKind, Value, check_keys, deeper};
 use crate::checkpoint::array::{Array, Dtype};
 
 impl<'de> Deserialize<'de> for Value {
@@ -82,6 +82,7 @@ impl Node {
             }
             "$array" => map.next_value::<Stored>()?.into_value(),
             "$scalar" => map.next_value::<Stored>()?.into_scalar(),
+            "$summary" => map.next_value::<StoredSummary>()?.into_value(),
             _ => Err(A::Error::custom(format_args!("the tag {tag} is unknown to this version"))),
         }
     }
@@ -238,6 +239,22 @@ impl Stored {
             Value::Array(array) if array.shape().is_empty() => Ok(Value::Scalar(array)),
             _ => Err(E::custom("a scalar has no axes and holds its data")),
         }
+    }
+}
+
+/// A summary as JSON has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSummary {
+    kind: SummaryKind,
+    length: u64,
+    sha256: Option<String>,
+}
+
+impl StoredSummary {
+    fn into_value<E: Error>(self) -> Result<Value, E> {
+        let sha256 = self.sha256.as_deref().map(sha256).transpose()?;
+        Ok(Value::Summary(Summary { kind: self.kind, length: self.length, sha256 }))
     }
 }
 
@@ -417,6 +434,7 @@ mod tests {
             (r#"{"$array":{"dtype":"<f4","shape":[0]}}"#, "exactly one of"),
             (r#"{"$array":{"dtype":"<f4","shape":[0],"sha256":"00"}}"#, "64 hexadecimal"),
             (r#"{"$scalar":{"dtype":"<f4","shape":[0],"data":""}}"#, "no axes"),
+            (r#"{"$summary":{"kind":"set","length":1}}"#, "unknown variant `set`"),
         ];
         for (json, reason) in refused {
             let text = read(json).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::{Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
-use super::{ArrayPlace, ArrayRef, Value, ValueError, check_keys, has_plain_keys};
+use super::{ArrayPlace, ArrayRef, Summary, Value, ValueError, check_keys, has_plain_keys};
 use crate::checkpoint::array::Array;
 
 /// Integral floats from here on print with an exponent and without a fraction, and `jsonb` then
@@ -52,6 +52,7 @@ impl Serialize for Node<'_> {
                 Err(S::Error::custom(ValueError::Scalar { shape }))
             }
             Value::ArrayRef(reference) => tagged(serializer, "$array", &Elsewhere(reference)),
+            Value::Summary(summary) => tagged(serializer, "$summary", summary),
         }
     }
 }
@@ -176,6 +177,18 @@ impl Serialize for Elsewhere<'_> {
         match &self.0.place {
             ArrayPlace::Member(member) => fields.serialize_field("member", member)?,
             ArrayPlace::Sha256(digest) => fields.serialize_field("sha256", &hex(digest))?,
+        }
+        fields.end()
+    }
+}
+
+impl Serialize for Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("summary", 3)?;
+        fields.serialize_field("kind", &self.kind)?;
+        fields.serialize_field("length", &self.length)?;
+        if let Some(digest) = &self.sha256 {
+            fields.serialize_field("sha256", &hex(digest))?;
         }
         fields.end()
     }

@@ -94,6 +94,7 @@ fn describe(path: String, value: &Value) -> Leaf {
         Value::Tuple(_) => plain("tuple", "()".into()),
         Value::Dict(_) => plain("dict", "{}".into()),
         Value::ArrayRef(_) => plain("array", "kept elsewhere".into()),
+        Value::Summary(_) => plain("summary", "kept elsewhere".into()),
     }
 }
 

@@ -45,7 +45,7 @@ struct Tree<'a> {
 /// # Errors
 /// - The state is nested too deeply, has a key that Python would not take, or holds more arrays
 ///   than an archive may have members.
-/// - It holds a reference to an array instead of the array.
+/// - It holds a reference to an array instead of the array, or a summary of another value.
 /// - The disk failed.
 pub fn write<W: Write + Seek>(
     file: W,
@@ -62,6 +62,7 @@ pub fn write<W: Write + Seek>(
             Ok(Value::reference(array, ArrayPlace::Member(member)))
         }
         Value::ArrayRef(absent) => Err(NpzError::Reference { shape: absent.shape.clone() }),
+        Value::Summary(_) => Err(NpzError::Summary),
         other => Ok(other.clone()),
     })?;
     let members = (arrays.len() as u64).saturating_add(2);
