@@ -2,10 +2,11 @@
 
 use crate::checkpoint;
 use crate::disk;
-use crate::entry::Action;
+use crate::entry::{Action, Body, CheckpointAction};
 use crate::error::Result;
 use crate::ids::CheckpointId;
 use crate::store::Store;
+use crate::timestamp::Timestamp;
 
 impl Store {
     /// Removes a checkpoint's file and journals it; the journal and the tables keep what is known
@@ -22,7 +23,11 @@ impl Store {
         let checkpoint = self.get_checkpoint(id)?;
         let path = checkpoint::path_of(self.root(), &checkpoint.file)?;
         if !checkpoint.is_pruned() {
-            self.note_checkpoint(id, Action::Pruned, None)?;
+            // never before the creation, though the clock went back: the newer fact counts
+            let timestamp = Timestamp::now().max(checkpoint.created_at);
+            let (checkpoint_id, action) = (id.clone(), Action::Pruned);
+            let pruned = CheckpointAction { checkpoint_id, action, details: None };
+            self.append_at(timestamp, Body::Checkpoint(pruned))?;
         }
         disk::remove(&path)
     }

@@ -133,7 +133,8 @@ impl Store {
         self.append_at(Timestamp::now(), body)
     }
 
-    fn append_at(&self, timestamp: Timestamp, body: Body) -> Result<()> {
+    /// As [`append`](Self::append), for what did not happen now.
+    pub(crate) fn append_at(&self, timestamp: Timestamp, body: Body) -> Result<()> {
         self.persister()?;
         let entry = Entry { timestamp, body };
         let mut journal = lock(&self.inner.journal);

@@ -385,6 +385,16 @@ fn a_pruned_checkpoint_stays_pruned_in_any_order() {
 }
 
 #[test]
+fn a_checkpoint_is_pruned_although_the_clock_went_back() {
+    let store = TestStore::new();
+    let created = CREATED.replace("2026", "9000");
+    add_segment(&store.root(), 1, "\"run-7\"", &[&created]);
+    store.store().prune_checkpoint(&CheckpointId::new("c-1").unwrap()).unwrap();
+    let row = store.store().list_checkpoints(1).unwrap().remove(0);
+    assert!(row.is_pruned(), "{row:?}");
+}
+
+#[test]
 fn a_checkpoint_saved_again_after_pruning_is_present() {
     let again = CREATED.replace("09:31", "09:40").replace("0.7", "0.9");
     let first = (1, "\"run-7\"", &[CREATED][..]);
