@@ -101,7 +101,8 @@ impl Session {
     ///
     /// # Errors
     /// The line could not be written (nothing of it stays in the file), is longer than
-    /// [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX), or a field is named twice.
+    /// [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX), or `extra` holds what belongs into a field: a
+    /// value that [`Telemetry::with`] would put there, or any for a field that is set.
     pub fn record_telemetry(&self, step: i64, telemetry: &Telemetry) -> Result<()> {
         check_names(telemetry)?;
         let mut writer = lock(&self.writer);
@@ -232,11 +233,11 @@ impl Drop for Session {
 }
 
 fn check_names(telemetry: &Telemetry) -> Result<()> {
-    match telemetry.name_given_twice() {
+    match telemetry.misplaced() {
         None => Ok(()),
         Some(name) => Err(Error::InvalidValue {
             what: "telemetry",
-            reason: format!("has {name:?} both as a field and in extra; give it once"),
+            reason: format!("has {name:?} in extra, which is a field; set the field, and once"),
         }),
     }
 }

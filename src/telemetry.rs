@@ -60,15 +60,23 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Adds a metric that has no field of its own.
+    /// Adds a metric. The name of a field sets the field if the value is one of its own as a line
+    /// holds them: integers that a float can hold, `"NaN"` and the infinities as texts too, and
+    /// [`Value::Null`] for not measured. Everything else goes to [`extra`](Self::extra).
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(name.to_owned(), value.into());
+        if let Err(other) = self.set(name, value.into()) {
+            self.extra.insert(name.to_owned(), other);
+        }
         self
     }
 
-    /// The name of a field that is given both as a field and in `extra`.
-    pub(crate) fn name_given_twice(&self) -> Option<&str> {
-        self.extra.keys().map(String::as_str).find(|name| self.is_set(name))
+    /// A name in `extra` that a line could not give back there: its field is set as well, or would
+    /// take the value.
+    pub(crate) fn misplaced(&self) -> Option<&str> {
+        let taken = |name: &str, value: &Value| Self::default().set(name, value.clone()).is_ok();
+        let mut named = self.extra.iter().filter(|(name, _)| is_named(name));
+        let found = named.find(|(name, value)| self.is_set(name) || taken(name, value));
+        found.map(|(name, _)| name.as_str())
     }
 
     /// Whether a named field was measured.
@@ -81,14 +89,17 @@ impl Telemetry {
         }
     }
 
-    /// Puts a value into its field, or hands it back if the field is of another type.
+    /// Puts a value into its field, or hands it back if there is none or it is of another type.
     pub(crate) fn set(&mut self, name: &str, value: Value) -> Result<(), Value> {
         match (name, value) {
-            (_, Value::Null) if is_named(name) => {}
+            ("regime", Value::Null) => self.regime = None,
             ("regime", Value::Text(text)) => self.regime = Some(text),
+            ("recursion_depth", Value::Null) => self.recursion_depth = None,
             ("recursion_depth", Value::Int(depth)) => self.recursion_depth = Some(depth),
+            ("emergency", Value::Null) => self.emergency = None,
             ("emergency", Value::Bool(emergency)) => self.emergency = Some(emergency),
             (name, value) => match (self.float_mut(name), as_float(&value)) {
+                (Some(slot), None) if matches!(value, Value::Null) => *slot = None,
                 (Some(slot), Some(number)) => *slot = Some(number),
                 _ => return Err(value),
             },
@@ -245,6 +256,34 @@ mod tests {
         assert_eq!(telemetry.phi, None);
         assert_eq!(telemetry.extra.len(), 2);
         assert_eq!(round_trip(&telemetry), telemetry);
+    }
+
+    #[test]
+    fn with_sets_the_field_of_a_name_as_a_line_would() {
+        let telemetry = Telemetry { kappa_eff: Some(64.2), ..Telemetry::default() }
+            .with("phi", "NaN")
+            .with("kappa_eff", Value::Null)
+            .with("grounding", 1_i64)
+            .with("regime", 7_i64);
+        assert!(telemetry.phi.unwrap().is_nan());
+        assert_eq!((telemetry.kappa_eff, telemetry.grounding), (None, Some(1.0)));
+        assert_eq!(telemetry.extra.get("regime"), Some(&Value::Int(7)));
+        assert_eq!(telemetry.misplaced(), None);
+        assert_eq!(format!("{:?}", round_trip(&telemetry)), format!("{telemetry:?}"));
+    }
+
+    #[test]
+    fn what_a_line_would_not_give_back_in_extra_is_misplaced() {
+        let misplaced = |field: Option<f64>, value: Value| {
+            let mut telemetry = Telemetry { phi: field, ..Telemetry::default() };
+            telemetry.extra.insert("phi".into(), value);
+            telemetry.misplaced().is_some()
+        };
+        assert!(misplaced(None, "NaN".into()));
+        assert!(misplaced(None, Value::Null));
+        assert!(misplaced(None, 1_i64.into()));
+        assert!(misplaced(Some(0.5), "high".into()));
+        assert!(!misplaced(None, "high".into()));
     }
 
     #[test]

@@ -102,11 +102,15 @@ fn an_emergency_has_a_file_of_its_own() {
 }
 
 #[test]
-fn a_field_given_twice_is_refused_and_nothing_is_written() {
+fn a_field_given_in_extra_is_refused_and_nothing_is_written() {
     let store = TestStore::new();
     let session = started(&store, "run-7");
-    let error = session.record_telemetry(1, &telemetry(0.5).with("phi", 0.6)).unwrap_err();
-    assert!(error.to_string().contains("\"phi\" both as a field and in extra"), "{error}");
+    for (name, value) in [("phi", "high".into()), ("grounding", 1_i64.into())] {
+        let mut telemetry = telemetry(0.5);
+        telemetry.extra.insert(name.into(), value);
+        let error = session.record_telemetry(1, &telemetry).unwrap_err().to_string();
+        assert!(error.contains(&format!("has {name:?} in extra, which is a field")), "{error}");
+    }
     assert!(steps(&store.root()).is_empty());
 }
 
