@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::Entry;
-use super::read::Wire;
+use super::read::{Envelope, Wire};
 use crate::error::Error;
 
 /// Longest line, its newline included. A reader never holds more of one line than this.
@@ -90,9 +90,17 @@ fn hex8(number: u32) -> [u8; 8] {
 
 /// Reads a line, given without its newline.
 pub(crate) fn read(line: &[u8]) -> Result<Entry, LineError> {
-    let wire: Wire<'_> = read_json(line)?;
+    let wire: Wire<'_> = match read_json(line) {
+        Err(error) => return read_newer(line).ok_or(error),
+        Ok(wire) => wire,
+    };
     wire.into_entry()
         .map_err(|missing| LineError::NotAnEntry { reason: format!("{:?} is missing", missing.0) })
+}
+
+/// Reads an event of a newer version, whose keys may hold what this version's do not.
+fn read_newer(line: &[u8]) -> Option<Entry> {
+    read_json::<Envelope<'_>>(line).ok()?.into_unknown()
 }
 
 /// Checks a line's checksum and reads it as `T`.
@@ -256,6 +264,23 @@ mod tests {
     fn a_line_without_a_checksum_is_accepted() {
         let line = br#"{"timestamp":"2026-01-05T09:30:00Z","step":1,"telemetry":{}}"#;
         assert!(read(line).is_ok());
+    }
+
+    #[test]
+    fn an_event_of_a_newer_version_may_have_our_keys_with_other_values() {
+        let line = |event: &str| {
+            format!(
+                r#"{{"timestamp":"2026-01-05T09:30:00Z","event":"{event}","status":"paused","checkpoint_id":7}}"#
+            )
+        };
+        let entry = read(line("session_paused").as_bytes()).unwrap();
+        assert_eq!(entry.body, Body::Unknown { event: "session_paused".into() });
+        for event in ["session_started", "session_ended", "session_deleted", "emergency", "basin"] {
+            assert!(read(line(event).as_bytes()).is_err(), "{event}");
+        }
+        for action in ["created", "loaded", "pruned", "ranked"] {
+            assert!(read(line(&format!("checkpoint_{action}")).as_bytes()).is_err(), "{action}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! JSON as an entry. Keys that this version does not know are passed over; an event that it does
-//! not know becomes [`Body::Unknown`].
+//! not know becomes [`Body::Unknown`], whatever its other keys hold.
 
 use std::borrow::Cow;
 
@@ -35,6 +35,36 @@ pub(super) struct Wire<'a> {
     details: Option<Value>,
     metadata: Option<Value>,
     telemetry: Option<Telemetry>,
+}
+
+/// What every event has, of any version.
+#[derive(Deserialize)]
+pub(super) struct Envelope<'a> {
+    timestamp: Timestamp,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+}
+
+/// The events of this version.
+const EVENTS: [&str; 9] = [
+    "session_started",
+    "session_ended",
+    "emergency",
+    "basin",
+    "checkpoint_created",
+    "checkpoint_loaded",
+    "checkpoint_pruned",
+    "checkpoint_ranked",
+    "session_deleted",
+];
+
+impl Envelope<'_> {
+    /// The entry of an event that this version does not know.
+    pub(super) fn into_unknown(self) -> Option<Entry> {
+        let is_known = EVENTS.contains(&self.event.as_ref());
+        let body = Body::Unknown { event: self.event.into_owned() };
+        (!is_known).then_some(Entry { timestamp: self.timestamp, body })
+    }
 }
 
 #[derive(Deserialize)]
