@@ -1,6 +1,6 @@
 //! Checkpoint files against what the journal says of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::entry::{Action, CheckpointAction, CheckpointCreated};
 use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
 use crate::journal::Line;
+use crate::timestamp::Timestamp;
 use crate::value::Value;
 
 /// Files of the checkpoints' folder and entries of the journal, until both are known.
@@ -21,14 +22,17 @@ use crate::value::Value;
 pub(super) struct Checkpoints {
     /// Size in bytes by file name.
     files: BTreeMap<String, u64>,
-    created: Vec<Created>,
-    pruned: HashSet<CheckpointId>,
+    /// The newest creation of each checkpoint, which its file is of.
+    created: BTreeMap<CheckpointId, Created>,
+    /// When each checkpoint was last pruned.
+    pruned: HashMap<CheckpointId, Timestamp>,
 }
 
 /// An entry, and the line where it stands.
 #[derive(Debug)]
 struct Created {
     entry: CheckpointCreated,
+    at: Timestamp,
     segment: PathBuf,
     line: u32,
 }
@@ -56,16 +60,28 @@ impl Checkpoints {
         self.files.values().sum()
     }
 
-    pub(super) fn created(&mut self, segment: &Path, line: &Line, entry: &CheckpointCreated) {
+    pub(super) fn created(
+        &mut self,
+        segment: &Path,
+        line: &Line,
+        at: Timestamp,
+        entry: &CheckpointCreated,
+    ) {
+        let found = self.created.get(&entry.checkpoint_id);
+        if found.is_some_and(|found| (found.at, &found.entry.sha256) > (at, &entry.sha256)) {
+            return;
+        }
         // the state's summary may be long and is not asked for here
         let entry = CheckpointCreated { state_dict: Value::Null, metadata: None, ..entry.clone() };
+        let id = entry.checkpoint_id.clone();
         let segment = segment.to_owned();
-        self.created.push(Created { entry, segment, line: line.number });
+        self.created.insert(id, Created { entry, at, segment, line: line.number });
     }
 
-    pub(super) fn action(&mut self, action: &CheckpointAction) {
+    pub(super) fn action(&mut self, at: Timestamp, action: &CheckpointAction) {
         if action.action == Action::Pruned {
-            self.pruned.insert(action.checkpoint_id.clone());
+            let pruned = self.pruned.entry(action.checkpoint_id.clone()).or_insert(at);
+            *pruned = at.max(*pruned);
         }
     }
 }
@@ -74,10 +90,13 @@ impl Verification<'_> {
     /// Runs once all entries are known.
     pub(super) fn checkpoint_files(&mut self) {
         let Checkpoints { mut files, created, pruned } = std::mem::take(&mut self.checkpoints);
-        for created in created {
+        for (id, created) in created {
             let bytes = files.remove(&created.entry.file);
-            if !pruned.contains(&created.entry.checkpoint_id) {
-                self.checkpoint_file(&created);
+            let is_pruned = pruned.get(&id).is_some_and(|pruned| *pruned >= created.at);
+            match (is_pruned, bytes) {
+                (false, _) => self.checkpoint_file(&created),
+                (true, Some(_)) => self.pruned_file(&created),
+                (true, None) => {}
             }
             self.advance(bytes.unwrap_or(0));
         }
@@ -91,6 +110,19 @@ impl Verification<'_> {
                 "move it away if nobody misses it; nothing reads it",
             ));
         }
+    }
+
+    fn pruned_file(&mut self, created: &Created) {
+        let path = checkpoint::folder(self.root).join(&created.entry.file);
+        if !path.exists() {
+            return; // it was pruned after the files were listed
+        }
+        self.found(Finding::new(
+            FindingKind::CheckpointUnremoved,
+            &path,
+            "is of a pruned checkpoint: its program died before it removed the file".into(),
+            "prune the checkpoint again, or remove the file",
+        ));
     }
 
     fn checkpoint_file(&mut self, created: &Created) {

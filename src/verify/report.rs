@@ -34,6 +34,8 @@ pub enum FindingKind {
     CheckpointDamaged,
     /// A checkpoint file that no entry names, as a crash leaves it. No damage.
     CheckpointOrphan,
+    /// The file of a pruned checkpoint is still there. No damage.
+    CheckpointUnremoved,
     /// The standalone copy of an emergency event is gone; the journal has it. No damage.
     EmergencyCopyMissing,
     /// The index cannot be read; the next query makes it anew. No damage.
@@ -49,6 +51,7 @@ impl FindingKind {
             self,
             Self::TailUnrecovered
                 | Self::CheckpointOrphan
+                | Self::CheckpointUnremoved
                 | Self::EmergencyCopyMissing
                 | Self::IndexUnreadable
         )

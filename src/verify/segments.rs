@@ -10,7 +10,7 @@ use super::index::{Counts, IndexedSegment};
 use super::report::{Finding, FindingKind};
 use super::writers::{WriterState, Writers};
 use crate::emergency;
-use crate::entry::Body;
+use crate::entry::{Body, Entry};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::journal::{BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader};
@@ -121,17 +121,17 @@ impl Verification<'_> {
                 counts.count(&scan.segment.header, &entry.body);
                 self.report.entries += 1;
                 self.report.records += u64::from(matches!(entry.body, Body::Record(_)));
-                self.entry(scan.segment, line, &entry.body);
+                self.entry(scan.segment, line, entry);
             }
         }
     }
 
-    fn entry(&mut self, segment: &Segment, line: &Line, body: &Body) {
-        match body {
+    fn entry(&mut self, segment: &Segment, line: &Line, entry: &Entry) {
+        match &entry.body {
             Body::CheckpointCreated(created) => {
-                self.checkpoints.created(&segment.path, line, created);
+                self.checkpoints.created(&segment.path, line, entry.timestamp, created);
             }
-            Body::Checkpoint(action) => self.checkpoints.action(action),
+            Body::Checkpoint(action) => self.checkpoints.action(entry.timestamp, action),
             // an import takes events from files of its own, and keeps those
             Body::Emergency(event) if segment.header.source.is_none() => {
                 let copy = emergency::copy_path(self.root, &event.event_id);

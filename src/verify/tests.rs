@@ -101,6 +101,31 @@ fn a_lost_or_changed_checkpoint_is_damage_and_an_orphan_is_none() {
 }
 
 #[test]
+fn a_checkpoint_saved_again_after_pruning_is_looked_at() {
+    let (_folder, store) = store();
+    let id = CheckpointId::new("c").unwrap();
+    store.prune_checkpoint(&id).unwrap();
+    let session = store.start_session(SessionId::new("again").unwrap()).unwrap();
+    let again = NewCheckpoint::new(Value::Null, 0.8);
+    session.save_checkpoint(NewCheckpoint { checkpoint_id: Some(id), ..again }).unwrap();
+    assert_eq!(kinds(&store), []);
+    fs::remove_file(store.root().join("checkpoints/c.npz")).unwrap();
+    assert_eq!(kinds(&store), [FindingKind::CheckpointMissing]);
+}
+
+#[test]
+fn the_file_of_a_pruned_checkpoint_is_a_note() {
+    let (_folder, store) = store();
+    let file = store.root().join("checkpoints/c.npz");
+    let bytes = fs::read(&file).unwrap();
+    store.prune_checkpoint(&CheckpointId::new("c").unwrap()).unwrap();
+    assert_eq!(kinds(&store), []);
+    fs::write(file, bytes).unwrap();
+    assert_eq!(kinds(&store), [FindingKind::CheckpointUnremoved]);
+    assert!(verify(&store).is_sound());
+}
+
+#[test]
 fn a_lost_copy_of_an_emergency_is_a_note() {
     let (_folder, store) = store();
     let session = store.start_session(SessionId::new("e").unwrap()).unwrap();
