@@ -417,6 +417,26 @@ fn a_deleted_session_does_not_come_back_in_any_order() {
 }
 
 #[test]
+fn records_follow_the_journal_and_not_the_clock() {
+    let record = |minute: u32, step: u32| {
+        let line = RECORD.replace("\"step\":1", &format!("\"step\":{step}"));
+        line.replace(":30:30Z", &format!(":{minute:02}:30Z"))
+    };
+    let lines = [record(30, 1), record(31, 2), record(10, 3), record(11, 4)];
+    let store = TestStore::new();
+    add_segment(&store.root(), 1, "\"run-7\"", &lines.each_ref().map(String::as_str));
+    let steps = |limit| -> Vec<i64> {
+        let id = session_id("run-7");
+        let points = store.store().get_telemetry_trajectory(&id, limit).unwrap();
+        points.iter().map(|point| point.step).collect()
+    };
+    assert_eq!(steps(2), [3, 4]);
+    assert_eq!(steps(9), [1, 2, 3, 4]);
+    add_segment(&store.root(), 2, "\"run-7\"", &[&record(5, 5)]);
+    assert_eq!(steps(3), [3, 4, 5]);
+}
+
+#[test]
 fn a_record_outside_a_session_is_an_invalid_line() {
     let store = TestStore::new();
     add_segment(&store.root(), 1, "null", &[RECORD, "{}"]);

@@ -21,7 +21,8 @@ use crate::value::Value;
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// When it happened, UTC; never used for order or identity.
+    /// When it happened by the writer's clock, UTC. No identity, and no order within a segment:
+    /// both are the line's. Of facts about one thing in several segments the newer one counts.
     pub timestamp: Timestamp,
     /// What happened.
     pub body: Body,

@@ -135,7 +135,8 @@ CREATE TABLE IF NOT EXISTS basin_history (
 -- The trajectory of a session.
 CREATE INDEX IF NOT EXISTS basin_history_session ON basin_history (session_id, timestamp);
 
--- Latest record of each session. One index probe per session; GROUP BY would read every record.
+-- Latest record of each session by the clock, as specified: where the clock went back, the last line
+-- of the journal is another one. One index probe per session; GROUP BY would read every record.
 CREATE VIEW IF NOT EXISTS latest_telemetry AS
 SELECT s.session_id, r.timestamp, r.step, r.phi, r.kappa_eff, r.regime, r.basin_distance,
        r.recursion_depth, r.geodesic_distance, r.curvature, r.fisher_metric_trace,
@@ -252,6 +253,10 @@ CREATE TABLE IF NOT EXISTS index_segments (
     next_byte  INTEGER NOT NULL DEFAULT 0,
     chain_hash BLOB NOT NULL DEFAULT x''
 ) STRICT;
+
+-- A session's records in the journal's order: its segments by attempt and time, each by line.
+CREATE INDEX IF NOT EXISTS index_segments_session
+    ON index_segments (session_id, attempt, created_at);
 
 -- Where every 1,024th line begins and the chain hash before it, so that a check of any cursor is
 -- one seek.

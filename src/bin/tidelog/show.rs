@@ -15,6 +15,9 @@ use crate::text;
 /// Points that a chart is drawn from; of longer sessions every n-th record is taken.
 const CHART_POINTS_MAX: u64 = 20_000;
 
+/// A session's records in the journal's order, whatever the clock did.
+const RECORDS: &str = "index_segments CROSS JOIN telemetry_records USING (segment_no, session_id)";
+
 /// Show one session: statistics, what belongs to it, and phi as a chart.
 #[derive(Args)]
 pub(crate) struct Show {
@@ -131,16 +134,16 @@ fn sections(store: &Store, id: &SessionId) -> Result<Sections, CliError> {
         )?,
         last_records: rows(
             "timestamp, step, phi, kappa_eff, regime, basin_distance, emergency",
-            "telemetry_records",
-            "ORDER BY timestamp DESC, step DESC, line_no DESC LIMIT 5",
+            RECORDS,
+            "ORDER BY attempt DESC, created_at DESC, segment_no DESC, line_no DESC LIMIT 5",
         )?,
     })
 }
 
 fn phi_by_step(store: &Store, id: &SessionId, stride: u64) -> Result<Vec<(i64, f64)>, CliError> {
     let query = format!(
-        "SELECT step, phi FROM telemetry_records
-         WHERE session_id = '{id}' AND line_no % {stride} = 0 ORDER BY timestamp, step, line_no"
+        "SELECT step, phi FROM {RECORDS} WHERE session_id = '{id}' AND line_no % {stride} = 0
+         ORDER BY attempt, created_at, segment_no, line_no"
     );
     let mut points = Vec::new();
     store.sql(
