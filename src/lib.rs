@@ -11,6 +11,7 @@ mod ids;
 pub mod import;
 mod index;
 pub mod journal;
+mod leftovers;
 mod persister;
 mod query;
 mod retention;

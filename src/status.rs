@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{SegmentId, SessionId, StoreId};
 use crate::journal::marker::{self, Seen};
 use crate::journal::{Refused, discover};
+use crate::leftovers::leftovers;
 use crate::timestamp::Timestamp;
 
 /// A store at a glance. Sizes are in bytes.
@@ -25,6 +26,10 @@ pub struct Status {
     pub checkpoint_files: usize,
     /// Their size together.
     pub checkpoint_bytes: u64,
+    /// Number of temporary files that killed processes left; `verify` names them.
+    pub leftover_files: usize,
+    /// Their size together.
+    pub leftover_bytes: u64,
     /// Size of the index; it can be deleted and comes back.
     pub index_bytes: u64,
     /// Free space on the store's disk.
@@ -82,6 +87,7 @@ pub(crate) fn status(root: &Path, store_id: StoreId) -> Result<Status> {
     for segment in &listing.segments {
         journal_bytes += size(&segment.path)?;
     }
+    let leftovers = leftovers(root)?;
     let (checkpoint_files, checkpoint_bytes) = folder_size(&root.join("checkpoints"))?;
     Ok(Status {
         store_id,
@@ -89,6 +95,8 @@ pub(crate) fn status(root: &Path, store_id: StoreId) -> Result<Status> {
         journal_bytes,
         checkpoint_files,
         checkpoint_bytes,
+        leftover_files: leftovers.len(),
+        leftover_bytes: leftovers.iter().map(|leftover| leftover.bytes).sum(),
         index_bytes: size(&root.join("index.sqlite"))?,
         free_bytes: disk::free_bytes(root)?,
         writers,

@@ -20,6 +20,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::index::Progress;
 use crate::journal::{Listing, discover};
+use crate::leftovers::leftovers;
 use crate::store::Store;
 use checkpoints::Checkpoints;
 use index::IndexView;
@@ -64,6 +65,7 @@ impl Store {
         verification.markers()?;
         verification.segments(listing)?;
         verification.checkpoint_files();
+        verification.leftovers()?;
         Ok(verification.report)
     }
 }
@@ -76,6 +78,16 @@ impl Verification<'_> {
             bytes_done: self.bytes_done,
             bytes_total: self.bytes_total.max(self.bytes_done),
         });
+    }
+
+    fn leftovers(&mut self) -> Result<()> {
+        for leftover in leftovers(self.root)? {
+            let reason = format!("is {} bytes that a killed program left", leftover.bytes);
+            let remedy = "remove it if no program writes to this store; nothing reads it";
+            let kind = FindingKind::TemporaryLeftover;
+            self.found(Finding::new(kind, &leftover.path, reason, remedy));
+        }
+        Ok(())
     }
 
     fn relative<'p>(&self, path: &'p Path) -> &'p Path {

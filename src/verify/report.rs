@@ -36,6 +36,8 @@ pub enum FindingKind {
     CheckpointOrphan,
     /// The file of a pruned checkpoint is still there. No damage.
     CheckpointUnremoved,
+    /// A temporary file of a process that was killed while it wrote. No damage.
+    TemporaryLeftover,
     /// The standalone copy of an emergency event is gone; the journal has it. No damage.
     EmergencyCopyMissing,
     /// The index cannot be read; the next query makes it anew. No damage.
@@ -52,6 +54,7 @@ impl FindingKind {
             Self::TailUnrecovered
                 | Self::CheckpointOrphan
                 | Self::CheckpointUnremoved
+                | Self::TemporaryLeftover
                 | Self::EmergencyCopyMissing
                 | Self::IndexUnreadable
         )

@@ -1,6 +1,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::{
@@ -123,6 +124,20 @@ fn the_file_of_a_pruned_checkpoint_is_a_note() {
     fs::write(file, bytes).unwrap();
     assert_eq!(kinds(&store), [FindingKind::CheckpointUnremoved]);
     assert!(verify(&store).is_sound());
+}
+
+#[test]
+fn a_temporary_file_of_a_killed_process_is_a_note() {
+    let (_folder, store) = store();
+    let path = store.root().join("checkpoints/.tidelog-x1y2z3");
+    fs::write(&path, "part").unwrap();
+    assert_eq!(kinds(&store), []);
+    let file = OpenOptions::new().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    assert_eq!(kinds(&store), [FindingKind::TemporaryLeftover]);
+    assert!(verify(&store).is_sound());
+    let status = store.status().unwrap();
+    assert_eq!((status.leftover_files, status.leftover_bytes), (1, 4));
 }
 
 #[test]

@@ -82,6 +82,11 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
         &status.abandoned,
         output,
     )?;
+    if status.leftover_files > 0 {
+        let leftovers = sized(status.leftover_files, "file", status.leftover_bytes);
+        output
+            .line(format!("\nleft by killed programs: {leftovers}; `tidelog verify` names them"))?;
+    }
     if !status.refused_files.is_empty() {
         output.line("\nfiles that are no segments; `tidelog verify` says more")?;
     }
