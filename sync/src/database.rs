@@ -16,7 +16,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use postgres::{Client, NoTls, Transaction};
+use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
 use crate::connect::{Endpoint, Target, TargetError};
 use crate::sqlstate::{self, Class};
@@ -239,6 +239,9 @@ pub struct Limits {
 
 /// Runs `work` in a transaction with limits, and commits when it returns Ok.
 ///
+/// The transaction is READ COMMITTED whatever the database's default is: a statement that waited
+/// for a lock must see what the other one committed.
+///
 /// Ok means committed. The driver alone does not promise that: its `commit` returns Ok after a
 /// failed statement, although the server then rolls back. So the transaction is asked whether it
 /// still stands before COMMIT, in case `work` passed over an error.
@@ -254,7 +257,11 @@ pub fn transaction<T, E>(
 where
     E: From<DatabaseError>,
 {
-    let mut transaction = client.transaction().map_err(DatabaseError::Server)?;
+    let mut transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .map_err(DatabaseError::Server)?;
     transaction.batch_execute(&limits.sql()).map_err(DatabaseError::Server)?;
     let value = work(&mut transaction)?;
     transaction.query_typed("SELECT 1", &[]).map_err(DatabaseError::Server)?;

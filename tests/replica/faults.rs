@@ -134,3 +134,24 @@ fn rows_that_are_there_before_their_cursor_are_kept_and_counted() {
     assert_eq!((report.lines, report.conflicts), (2002, 1));
     assert_eq!(contents(&mut client), before);
 }
+
+#[test]
+fn isolation_does_not_depend_on_the_default_of_the_database() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation
+                 TO ''repeatable read''', current_database()); END $$;
+             CREATE TABLE seen (isolation text);
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen VALUES (current_setting('transaction_isolation'));
+                 RETURN NEW; END $$;
+             CREATE TRIGGER see BEFORE INSERT ON sync_batches FOR EACH ROW EXECUTE FUNCTION see()",
+        )
+        .unwrap();
+    files.records("run-1", 3);
+    once(&files, &database).unwrap();
+    assert_eq!(count(&mut client, "seen"), 1);
+    assert_eq!(count(&mut client, "seen WHERE isolation = 'read committed'"), 1);
+}
