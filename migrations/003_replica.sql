@@ -55,7 +55,9 @@ CREATE TABLE IF NOT EXISTS sync_batches (
     PRIMARY KEY (segment_no, first_line)
 );
 
--- Lines that are invalid, or that this database refused, whole (or their beginning, if huge).
+-- Lines that are invalid, or that this database refused, whole (or their beginning, if huge). Beside
+-- them, lines that have their rows, but not exactly: PostgreSQL has no U+0000 in texts, so the row
+-- shows U+FFFD, and the exact line is here.
 CREATE TABLE IF NOT EXISTS sync_quarantine (
     segment_no      integer NOT NULL,
     line_no         integer NOT NULL,

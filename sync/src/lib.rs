@@ -24,6 +24,7 @@ pub mod sqlstate;
 mod state;
 mod status;
 mod table;
+mod texts;
 mod wake;
 
 pub use agent::{Agent, Report};

@@ -1,4 +1,5 @@
-//! Lines that cannot become rows are kept whole, in the transaction that passes over them.
+//! Lines that cannot become rows, or not exactly, are kept whole, in the transaction that passes over
+//! them.
 
 use sha2::{Digest, Sha256};
 
@@ -20,8 +21,9 @@ impl Refusal {
         Self { reason, sqlstate: None, bytes_total: None }
     }
 
-    pub(crate) fn nul(name: &str) -> Self {
-        Self::of(format!("{name} holds U+0000, which PostgreSQL cannot store"))
+    /// The line has its rows; only their texts are not exact.
+    pub(crate) fn changed_text() -> Self {
+        Self::of("text holds U+0000; shown as U+FFFD".into())
     }
 
     /// A line of `bytes` bytes, its newline included.

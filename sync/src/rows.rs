@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use tidelog::journal::{Batch, Content, Cursor, Line};
 use tidelog::{
     Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, LineError, Record,
-    SegmentId, SessionEnded, SessionId, SessionStarted, Telemetry, Timestamp, Value,
+    SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
 };
 
 use crate::field::{Field, basin_fields};
 use crate::quarantine::{self, Refusal};
 use crate::table::{self, Rows};
+use crate::texts::Texts;
 
 /// A segment as the replica knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,7 @@ pub(crate) struct BatchRows {
     pub(crate) deletions: BTreeMap<String, Deletion>,
     /// Every session that a row belongs to.
     pub(crate) sessions: BTreeSet<String>,
+    texts: Texts,
 }
 
 /// The newest creation of a checkpoint in a batch.
@@ -65,11 +66,15 @@ pub(crate) struct CheckpointRow {
 }
 
 /// The beginning of a segment's part of its session.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PartStart {
     /// None: the segment is there, the line that says so is damaged or has not come yet.
     pub(crate) started_at: Option<Timestamp>,
-    pub(crate) metadata: Option<String>,
+    pub(crate) metadata: Field,
+}
+
+impl PartStart {
+    const UNKNOWN: Self = Self { started_at: None, metadata: Field::Null };
 }
 
 /// The end of a part. Of several, the greatest counts.
@@ -88,8 +93,8 @@ pub(crate) struct Deletion {
     pub(crate) deleted_at: Timestamp,
 }
 
-/// Turns a batch into rows. A line that is damaged, or that PostgreSQL could not hold, becomes a
-/// row of the quarantine.
+/// Turns a batch into rows. A line that is damaged becomes a row of the quarantine; one with a text
+/// that PostgreSQL could not hold becomes its usual rows, and the exact line is kept there beside.
 ///
 /// # Errors
 /// A line number beyond [`i32::MAX`], which no writer gives.
@@ -100,11 +105,13 @@ pub(crate) fn from_batch(
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, batch);
     if from == Cursor::START && place.session.is_some() {
-        rows.start = Some(PartStart::default());
+        rows.start = Some(PartStart::UNKNOWN);
     }
     for line in batch.lines() {
         let line_no = i32::try_from(line.number)?;
-        if let Err(refusal) = rows.add(line_no, line, batch.raw(line)) {
+        let added = rows.add(line_no, line, batch.raw(line));
+        let changed = rows.texts.take_changed().then(Refusal::changed_text);
+        if let Some(refusal) = added.err().or(changed) {
             rows.quarantine.push(quarantine::row(place, line_no, batch.raw(line), refusal));
         }
     }
@@ -148,6 +155,7 @@ impl BatchRows {
             ends: BTreeMap::new(),
             deletions: BTreeMap::new(),
             sessions: place.session.iter().map(ToString::to_string).collect(),
+            texts: Texts::default(),
         }
     }
 
@@ -233,7 +241,7 @@ impl BatchRows {
             record.step.into(),
             t.phi.into(),
             t.kappa_eff.into(),
-            text("regime", t.regime.as_deref())?,
+            self.texts.field(t.regime.as_deref()),
             t.basin_distance.into(),
             t.recursion_depth.into(),
             t.geodesic_distance.into(),
@@ -247,14 +255,14 @@ impl BatchRows {
             t.grounding.into(),
             t.temporal_coherence.into(),
             t.external_coupling.into(),
-            extra(t)?,
+            self.texts.json("extra", (!t.extra.is_empty()).then_some(&t.extra))?,
         ]);
         Ok(())
     }
 
     fn add_start(&mut self, time: Timestamp, started: &SessionStarted) -> Result<(), Refusal> {
         self.own_session()?;
-        let metadata = json_text("metadata", started.metadata.as_ref())?;
+        let metadata = self.texts.json("metadata", started.metadata.as_ref())?;
         // The first one counts: a segment is read in order.
         if self.start.as_ref().is_none_or(|start| start.started_at.is_none()) {
             self.start = Some(PartStart { started_at: Some(time), metadata });
@@ -263,14 +271,14 @@ impl BatchRows {
     }
 
     fn add_end(&mut self, time: Timestamp, ended: &SessionEnded) -> Result<(), Refusal> {
-        text("reason", ended.reason.as_deref())?;
         let (segment, session) = match &ended.of {
             Some(part) => (part.segment, part.session_id.to_string()),
             None => (self.place.segment, self.own_session()?),
         };
         self.sessions.insert(session.clone());
         let status = ended.outcome.as_str();
-        let end = PartEnd { ended_at: time, status, reason: ended.reason.clone(), session };
+        let reason = ended.reason.as_deref().map(|reason| self.texts.text(reason));
+        let end = PartEnd { ended_at: time, status, reason, session };
         let last = self.ends.entry(segment).or_insert_with(|| end.clone());
         *last = end.max(last.clone());
         Ok(())
@@ -282,14 +290,6 @@ impl BatchRows {
         time: Timestamp,
         emergency: &Emergency,
     ) -> Result<(), Refusal> {
-        let telemetry = match &emergency.telemetry {
-            Some(telemetry) => {
-                text("regime", telemetry.regime.as_deref())?;
-                extra(telemetry)?;
-                json("telemetry", Some(telemetry))?
-            }
-            None => Field::Null,
-        };
         let row = [
             self.place.segment_no.into(),
             line_no.into(),
@@ -297,13 +297,13 @@ impl BatchRows {
             self.session_of(emergency.session_id.as_ref()),
             time.into(),
             emergency.step.into(),
-            text("reason", Some(&emergency.reason))?,
-            text("severity", Some(&emergency.severity))?,
-            text("metric", emergency.metric.as_deref())?,
+            self.texts.field(Some(&emergency.reason)),
+            self.texts.field(Some(&emergency.severity)),
+            self.texts.field(emergency.metric.as_deref()),
             emergency.value.into(),
             emergency.threshold.into(),
-            telemetry,
-            json("metadata", emergency.metadata.as_ref())?,
+            self.texts.json("telemetry", emergency.telemetry.as_ref())?,
+            self.texts.json("metadata", emergency.metadata.as_ref())?,
         ];
         self.emergencies.push(row);
         Ok(())
@@ -340,6 +340,7 @@ impl BatchRows {
         let size_bytes = i64::try_from(created.size_bytes)
             .map_err(|_| Refusal::of(format!("size_bytes {} is no size", created.size_bytes)))?;
         let [rounded, exact] = basin_fields(created.basin_coords.as_ref());
+        let sha256 = self.texts.text(&created.sha256);
         let fields = [
             Field::Text(id.clone()),
             self.place.store_no.into(),
@@ -350,18 +351,18 @@ impl BatchRows {
             time.into(),
             created.phi.into(),
             created.kappa.into(),
-            text("regime", created.regime.as_deref())?,
+            self.texts.field(created.regime.as_deref()),
             rounded,
             exact,
-            json("state_dict", Some(&created.state_dict))?,
-            json("metadata", created.metadata.as_ref())?,
-            text("file", Some(&created.file))?,
+            self.texts.json("state_dict", Some(&created.state_dict))?,
+            self.texts.json("metadata", created.metadata.as_ref())?,
+            self.texts.field(Some(&created.file)),
             size_bytes.into(),
-            text("sha256", Some(&created.sha256))?,
+            Field::Text(sha256.clone()),
         ];
         let session = created.session_id.as_ref().or(self.place.session.as_ref());
         let session = session.map(ToString::to_string);
-        let new = CheckpointRow { version: (time, created.sha256.clone()), session, fields };
+        let new = CheckpointRow { version: (time, sha256), session, fields };
         match self.checkpoints.get(&id) {
             Some(known) if known.version >= new.version => {}
             _ => {
@@ -378,7 +379,7 @@ impl BatchRows {
         time: Timestamp,
         action: &CheckpointAction,
     ) -> Result<(), Refusal> {
-        let details = json("details", action.details.as_ref())?;
+        let details = self.texts.json("details", action.details.as_ref())?;
         let id = action.checkpoint_id.to_string();
         self.add_history(line_no, time, id, action.action.as_str(), details);
         Ok(())
@@ -413,41 +414,10 @@ impl BatchRows {
         self.unknown.push([
             self.place.segment_no.into(),
             line_no.into(),
-            text("event", Some(event))?,
+            self.texts.field(Some(event)),
             Field::Bytes(raw.to_vec()),
         ]);
         Ok(())
-    }
-}
-
-/// PostgreSQL holds every text but those with U+0000.
-fn text(name: &str, value: Option<&str>) -> Result<Field, Refusal> {
-    match value {
-        None => Ok(Field::Null),
-        Some(value) if value.contains('\0') => Err(Refusal::nul(name)),
-        Some(value) => Ok(Field::Text(value.to_owned())),
-    }
-}
-
-/// The fields without a column. Values tag texts with U+0000; names of fields cannot be tagged.
-fn extra(telemetry: &Telemetry) -> Result<Field, Refusal> {
-    if telemetry.extra.keys().any(|name| name.contains('\0')) {
-        return Err(Refusal::nul("the name of a field"));
-    }
-    json("extra", (!telemetry.extra.is_empty()).then_some(&telemetry.extra))
-}
-
-fn json(name: &str, value: Option<&impl Serialize>) -> Result<Field, Refusal> {
-    let Some(value) = value else { return Ok(Field::Null) };
-    serde_json::to_string(value)
-        .map(Field::Json)
-        .map_err(|error| Refusal::of(format!("{name} cannot be written as JSON: {error}")))
-}
-
-fn json_text(name: &str, value: Option<&Value>) -> Result<Option<String>, Refusal> {
-    match json(name, value)? {
-        Field::Json(text) => Ok(Some(text)),
-        _ => Ok(None),
     }
 }
 
@@ -501,7 +471,7 @@ mod tests {
     #[test]
     fn a_part_begins_although_its_first_line_is_damaged() {
         let rows = rows(Some("s"), &["\"event\":\"session_started\""]);
-        assert_eq!(rows.start, Some(PartStart::default()));
+        assert_eq!(rows.start, Some(PartStart::UNKNOWN));
         assert_eq!(rows.quarantine.len(), 1);
     }
 
@@ -538,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_nul_are_refused_and_texts_with_nul_are_not() {
+    fn a_text_with_nul_is_shown_without_it_and_its_line_is_kept_beside() {
         let nul = "\\u0000";
         let rows = rows(
             Some("s"),
@@ -546,8 +516,13 @@ mod tests {
                 &format!("\"step\":1,\"telemetry\":{{\"regime\":\"{nul}\"}}"),
                 &format!("\"step\":2,\"telemetry\":{{\"{nul}\":1}}"),
                 "\"step\":3,\"telemetry\":{\"x\":{\"$text\":\"AA==\"}}",
+                &format!("\"event\":\"session_ended\",\"status\":\"failed\",\"reason\":\"{nul}\""),
             ],
         );
-        assert_eq!((rows.quarantine.len(), rows.records.len()), (2, 1));
+        assert_eq!((rows.quarantine.len(), rows.records.len()), (3, 3));
+        assert_eq!(rows.records.column(7)[0], &Field::Text("\u{fffd}".into()));
+        assert_eq!(rows.records.column(21)[1], &Field::Json("{\"\u{fffd}\":1}".into()));
+        let reasons: Vec<_> = rows.ends.values().map(|end| end.reason.as_deref()).collect();
+        assert_eq!(reasons, [Some("\u{fffd}")]);
     }
 }

@@ -68,7 +68,7 @@ fn lines_that_postgres_cannot_hold_are_quarantined_and_their_neighbours_pass() {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    assert_eq!(steps, [0, 3, 4, 5]);
+    assert_eq!(steps, [0, 1, 2, 3, 4, 5]);
     let sql =
         "SELECT line_no, sqlstate, reason, raw, raw_bytes_total FROM sync_quarantine ORDER BY 1";
     let rows = client.query(sql, &[]).unwrap();
@@ -80,7 +80,20 @@ fn lines_that_postgres_cannot_hold_are_quarantined_and_their_neighbours_pass() {
         assert_eq!(row.get::<_, i64>(4), i64::try_from(line.len()).unwrap());
     }
     assert_eq!(rows[2].get::<_, Option<&str>>(1), Some("54000"));
+    assert_eq!(rows[0].get::<_, &str>(2), "text holds U+0000; shown as U+FFFD");
     assert_eq!(count(&mut client, "sync_unknown WHERE event = 'new'"), 1);
+}
+
+#[test]
+fn a_session_whose_texts_hold_nul_starts_and_ends() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    session.end_because(Outcome::Failed, "a\0b").unwrap();
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'failed'"), 1);
+    assert_eq!(count(&mut client, "session_parts WHERE reason = U&'a\\FFFDb'"), 1);
+    assert_eq!(count(&mut client, "sync_quarantine WHERE line_no = 2"), 1);
 }
 
 #[test]
