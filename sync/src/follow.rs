@@ -24,6 +24,11 @@ pub(crate) struct Follower {
     pub(crate) state: SegmentState,
     /// What the replica has; none before the first connection.
     pub(crate) known: Option<Known>,
+    /// Another segment lies at the path now, and this one nowhere.
+    pub(crate) is_displaced: bool,
+    /// What is known of the file itself, whatever becomes of the connection; none until it was
+    /// compared with the cursor.
+    compared: Option<Compared>,
     /// Largest next batch: halved when the server refuses one, doubled with each that passes.
     lines_max: usize,
 }
@@ -34,12 +39,44 @@ pub(crate) struct Known {
     pub(crate) place: Place,
     /// Everything before it is in the replica.
     pub(crate) cursor: Cursor,
-    /// The file before the cursor was found to be what was sent.
-    pub(crate) verified: bool,
     /// The replica knows that nothing will follow.
     pub(crate) sealed: bool,
-    /// Nothing is sent on this connection any more.
-    pub(crate) stopped: bool,
+    /// This file is not what was sent: on this connection it is not read again.
+    pub(crate) stopped: Option<FileId>,
+}
+
+/// A file that was found to hold what was sent.
+#[derive(Debug, Clone, Copy)]
+struct Compared {
+    file: FileId,
+    /// A place in it before the last line that was sent. Reading on from here shows whether the
+    /// last lines still are those, also when another file was written over this one.
+    from: Cursor,
+}
+
+/// Tells a file from another one that took its name: device and inode.
+#[cfg(unix)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+/// Tells a file from another one that took its name: when it was created.
+#[cfg(not(unix))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(Option<std::time::SystemTime>);
+
+impl FileId {
+    /// The file at this path now.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        #[cfg(unix)]
+        let id = {
+            use std::os::unix::fs::MetadataExt;
+            Self(metadata.dev(), metadata.ino())
+        };
+        #[cfg(not(unix))]
+        let id = Self(metadata.created().ok());
+        Ok(id)
+    }
 }
 
 /// What a look at the file tells about the next step.
@@ -57,7 +94,14 @@ pub(crate) enum Look {
 
 impl Follower {
     pub(crate) fn new(segment: Segment) -> Self {
-        Self { segment, state: SegmentState::Discovered, known: None, lines_max: LIMITS.lines_max }
+        Self {
+            segment,
+            state: SegmentState::Discovered,
+            known: None,
+            is_displaced: false,
+            compared: None,
+            lines_max: LIMITS.lines_max,
+        }
     }
 
     /// Takes over what a new connection says; the line to which the replica went back, if it did.
@@ -70,13 +114,7 @@ impl Follower {
             session: header.session.clone(),
             attempt: replica::attempt(&self.segment),
         };
-        let known = Known {
-            place,
-            cursor: row.cursor,
-            verified: false,
-            sealed: row.sealed,
-            stopped: false,
-        };
+        let known = Known { place, cursor: row.cursor, sealed: row.sealed, stopped: None };
         if row.sealed && self.state == SegmentState::Discovered {
             self.state = SegmentState::Sealed;
         }
@@ -87,6 +125,9 @@ impl Follower {
 
     /// Compares the file with the cursor by its length alone.
     pub(crate) fn look(&self, root: &Path, known: &Known) -> Result<Look, SyncError> {
+        if self.is_displaced {
+            return Ok(Look::Gone);
+        }
         // The marker first: what was appended before it vanished is then in the length.
         let is_active = !known.sealed && is_active(root, &self.segment);
         let length = match fs::metadata(&self.segment.path) {
@@ -101,6 +142,37 @@ impl Follower {
         })
     }
 
+    /// Whether nothing is known of the file yet, so that comparing it reads all of it.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.compared.is_none()
+    }
+
+    /// Whether the file before `cursor` is what was sent; `None` if it has fewer complete lines.
+    /// Of a file that was compared before only the last lines are read, and the new ones.
+    pub(crate) fn compare(&mut self, cursor: &Cursor) -> Result<Option<bool>, SyncError> {
+        let path = &self.segment.path;
+        let file = FileId::of(path).map_err(|source| self.io("inspect", source))?;
+        let from = match self.compared.take() {
+            Some(known) if known.file == file && known.from.next_line <= cursor.next_line => {
+                known.from
+            }
+            _ => Cursor::START,
+        };
+        let last_line = cursor.next_line.saturating_sub(1).max(from.next_line);
+        let Some(from) = SegmentReader::chain_from(path, from, last_line)? else {
+            return Ok(None);
+        };
+        let found = SegmentReader::chain_from(path, from, cursor.next_line)?;
+        let is_same = found.map(|found| found == *cursor);
+        self.compared = (is_same == Some(true)).then_some(Compared { file, from });
+        Ok(is_same)
+    }
+
+    /// The file in which the place to read on from was found.
+    pub(crate) fn file(&self) -> Option<FileId> {
+        self.compared.map(|compared| compared.file)
+    }
+
     /// How much the next batch may hold.
     pub(crate) fn limits(&self) -> BatchLimits {
         BatchLimits { lines_max: self.lines_max, ..LIMITS }
@@ -111,8 +183,11 @@ impl Follower {
         self.lines_max = (lines / 2).max(1);
     }
 
-    /// A batch of `lines` lines passed.
-    pub(crate) fn passed(&mut self, lines: usize) {
+    /// A batch of `lines` lines from `from` on passed.
+    pub(crate) fn passed(&mut self, from: Cursor, lines: usize) {
+        if let Some(compared) = &mut self.compared {
+            compared.from = from;
+        }
         self.lines_max = self.lines_max.max(lines.saturating_mul(2)).min(LIMITS.lines_max);
     }
 
@@ -129,6 +204,8 @@ fn is_active(root: &Path, segment: &Segment) -> bool {
 /// What to read of a segment, for a thread of its own.
 pub(crate) struct Reading {
     pub(crate) path: PathBuf,
+    /// The file that was compared; another one of the same name is not read.
+    pub(crate) file: Option<FileId>,
     pub(crate) place: Place,
     pub(crate) from: Cursor,
     /// Batches begin before this byte.
@@ -146,6 +223,9 @@ impl Reading {
             // Nobody listens any more when the agent stopped meanwhile.
             Err(error) => return batches.send(Err(error.into())).unwrap_or_default(),
         };
+        if FileId::of(&self.path).ok() != self.file {
+            return;
+        }
         for _ in 0..self.batches_max {
             let Some(next) = self.next(&mut reader).transpose() else { return };
             let has_failed = next.is_err();
@@ -183,35 +263,16 @@ pub(crate) fn quarantined_line(
         .map_err(|_| SyncError::TooManyLines { path: path.to_owned() })
 }
 
-/// Whether the file before `cursor` is what was sent; `None` if it has fewer complete lines.
-pub(crate) fn verify(path: &Path, cursor: &Cursor) -> Result<Option<bool>, SyncError> {
-    let found = SegmentReader::chain_at(path, cursor.next_line)?;
-    Ok(found.map(|found| found == *cursor))
-}
-
 /// The first batch that the file does not agree with; `None` if the batches are not there to tell.
 pub(crate) fn first_changed(path: &Path, digests: &[Digest]) -> Result<Option<Digest>, SyncError> {
     let mut at = Cursor::START;
     for digest in digests {
-        match walk(path, at, digest.next_line)? {
+        match SegmentReader::chain_from(path, at, digest.next_line)? {
             Some(found) if found.chain == digest.chain => at = found,
             _ => return Ok(Some(*digest)),
         }
     }
     Ok(None)
-}
-
-/// The cursor at `line`, read on from an earlier one.
-pub(crate) fn walk(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor>, SyncError> {
-    let mut reader = SegmentReader::open(path, from)?;
-    while reader.cursor().next_line < line {
-        let left = line.saturating_sub(reader.cursor().next_line) as usize;
-        let limits = BatchLimits { lines_max: left.min(LIMITS.lines_max), ..LIMITS };
-        if reader.next_batch(limits)?.is_none() {
-            return Ok(None);
-        }
-    }
-    Ok(Some(*reader.cursor()))
 }
 
 #[cfg(test)]
@@ -265,6 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn a_compared_file_is_read_on_from_its_last_line_and_another_one_from_its_first() {
+        let (_folder, segment) = segment(8);
+        let path = segment.path.clone();
+        let at = |line| SegmentReader::chain_at(&path, line).unwrap().unwrap();
+        let (six, nine) = (at(6), at(9));
+        let mut follower = Follower::new(segment);
+        assert_eq!(follower.compare(&six).unwrap(), Some(true));
+        let changed = fs::read_to_string(&path).unwrap().replace("\"step\":1", "\"step\":7");
+        fs::write(&path, &changed).unwrap();
+        assert_eq!(follower.compare(&nine).unwrap(), Some(true));
+        let other = path.with_extension("new");
+        fs::write(&other, &changed).unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(follower.compare(&nine).unwrap(), Some(false));
+    }
+
+    #[test]
+    fn a_file_whose_last_sent_line_was_overwritten_is_another_one() {
+        let (_folder, segment) = segment(8);
+        let path = segment.path.clone();
+        let six = SegmentReader::chain_at(&path, 6).unwrap().unwrap();
+        let mut follower = Follower::new(segment);
+        assert_eq!(follower.compare(&six).unwrap(), Some(true));
+        let changed = fs::read_to_string(&path).unwrap().replace("\"step\":3", "\"step\":7");
+        fs::write(&path, changed).unwrap();
+        assert_eq!(follower.compare(&six).unwrap(), Some(false));
+    }
+
+    #[test]
     fn a_cursor_that_went_back_is_told() {
         let (_folder, segment) = segment(1);
         let mut follower = Follower::new(segment.clone());
@@ -281,7 +371,7 @@ mod tests {
         assert_eq!(follower.limits().lines_max, 2500);
         follower.halve(1);
         assert_eq!(follower.limits().lines_max, 1);
-        (0..20).for_each(|power| follower.passed(1 << power));
+        (0..20).for_each(|power| follower.passed(Cursor::START, 1 << power));
         assert_eq!(follower.limits(), LIMITS);
     }
 

@@ -1,6 +1,6 @@
 //! All segments of a store, visited in turn.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -123,14 +123,20 @@ impl Pass {
     /// Lists the files. A segment keeps its follower, also when its file was renamed.
     fn discover(&mut self, tell: Tell<'_>) -> Result<(), SyncError> {
         let listing = journal::discover(&self.root)?;
+        let at: HashMap<PathBuf, SegmentId> =
+            listing.segments.iter().map(|s| (s.path.clone(), s.header.segment)).collect();
         for segment in listing.segments {
             let follower = self
                 .followers
                 .entry(segment.header.segment)
                 .or_insert_with(|| Follower::new(segment.clone()));
-            if !follower.segment.path.exists() {
+            let path = &follower.segment.path;
+            if !path.exists() || at.get(path) != Some(&segment.header.segment) {
                 follower.segment = segment;
             }
+        }
+        for (id, follower) in &mut self.followers {
+            follower.is_displaced = at.get(&follower.segment.path).is_some_and(|other| other != id);
         }
         for file in listing.refused {
             if self.refused.insert(file.path.clone()) {

@@ -12,7 +12,7 @@ use crate::agent::Report;
 use crate::apply::Outcome;
 use crate::database::DatabaseError;
 use crate::error::SyncError;
-use crate::follow::{self, Follower, Known, Look, Reading};
+use crate::follow::{self, FileId, Follower, Known, Look, Reading};
 use crate::insert::Method;
 use crate::quarantine::Refusal;
 use crate::replica::Replica;
@@ -69,24 +69,22 @@ impl Visit<'_> {
 
     /// Stops at a state that somebody should know of.
     fn stop(&mut self, to: SegmentState, detail: String) -> Result<(), SyncError> {
-        self.known.verified = false;
         if self.enter(to, detail) {
             self.replica.note_state(self.known.place.segment_no, to.as_str())?;
         }
         Ok(())
     }
 
-    /// Whether the file before the cursor is what was sent. If not, it is not looked at again on
-    /// this connection, because a look reads all of it.
+    /// Whether the file before the cursor is what was sent. If not, this file is not looked at
+    /// again on this connection, because a look reads all of it.
     fn verify(&mut self) -> Result<bool, SyncError> {
-        if self.known.verified {
-            return Ok(true);
+        if self.follower.is_unread() {
+            self.enter(SegmentState::Verifying, String::new());
         }
-        self.enter(SegmentState::Verifying, String::new());
-        match follow::verify(&self.follower.segment.path, &self.known.cursor)? {
+        match self.follower.compare(&self.known.cursor)? {
             Some(true) => {
-                self.known.verified = true;
                 self.enter(SegmentState::Streaming, String::new());
+                return Ok(true);
             }
             Some(false) => {
                 let place = self.fork_place()?;
@@ -94,8 +92,13 @@ impl Visit<'_> {
             }
             None => self.stop(SegmentState::LocalBehind, self.sent())?,
         }
-        self.known.stopped = !self.known.verified;
-        Ok(self.known.verified)
+        self.known.stopped = FileId::of(&self.follower.segment.path).ok();
+        Ok(false)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.known.stopped.is_some()
+            && self.known.stopped == FileId::of(&self.follower.segment.path).ok()
     }
 
     fn sent(&self) -> String {
@@ -115,10 +118,7 @@ impl Visit<'_> {
 
     /// Follows a cursor that another agent moved.
     fn resume(&mut self) -> Result<(), SyncError> {
-        let now = self.replica.cursor(self.known.place.segment_no)?;
-        let before = std::mem::replace(&mut self.known.cursor, now);
-        self.known.verified = before.next_line <= now.next_line
-            && follow::walk(&self.follower.segment.path, before, now.next_line)? == Some(now);
+        self.known.cursor = self.replica.cursor(self.known.place.segment_no)?;
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Shipper {
     /// Sends what a segment has to send, some batches at a time.
     pub(crate) fn visit(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
         let mut shipped = Shipped::Everything;
-        if visit.known.stopped {
+        if visit.is_stopped() {
             return Ok(shipped);
         }
         if let Look::Behind { length } = visit.follower.look(visit.root, &visit.known)?
@@ -159,7 +159,7 @@ impl Shipper {
         {
             shipped = self.ship(visit, length)?;
         }
-        if !visit.known.stopped {
+        if !visit.is_stopped() {
             self.sealed.extend(visit.settle()?);
         }
         Ok(shipped)
@@ -170,6 +170,7 @@ impl Shipper {
         let path = visit.path();
         let reading = Reading {
             path: path.clone(),
+            file: visit.follower.file(),
             place: visit.known.place.clone(),
             from: visit.known.cursor,
             until_byte: length,
@@ -239,7 +240,7 @@ impl Shipper {
     fn count(&mut self, visit: &mut Visit<'_>, batch: &BatchRows) {
         visit.known.cursor = batch.to;
         visit.known.sealed = false;
-        visit.follower.passed(batch.lines);
+        visit.follower.passed(batch.from, batch.lines);
         self.report.batches += 1;
         self.report.lines += batch.lines as u64;
         self.report.quarantined += batch.quarantine.len() as u64;

@@ -134,15 +134,6 @@ fn run_sends_what_comes_and_drains_when_it_is_asked_to_stop() {
     });
 }
 
-/// Waits until the agent has done something.
-fn await_count(client: &mut Client, table: &str, expected: i64) {
-    let start = Instant::now();
-    while count(client, table) != expected {
-        assert!(start.elapsed() < Duration::from_secs(30), "{table} never has {expected} rows");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn status_tells_the_lag_with_and_without_a_database() {
     let (files, database) = (Files::new(), TestDatabase::create());

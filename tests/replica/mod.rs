@@ -2,12 +2,14 @@
 
 mod copying;
 mod faults;
+mod files;
 mod values;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,59 @@ fn agent_with(
 
 fn once(files: &Files, database: &TestDatabase) -> Result<Report, SyncError> {
     agent_with(files, database, "", |_| {}).once(Duration::ZERO)
+}
+
+/// Runs an agent while `work` looks at what it does; then stops it.
+fn while_running(
+    files: &Files,
+    database: &TestDatabase,
+    work: impl FnOnce(&Receiver<String>),
+) -> Result<Report, SyncError> {
+    let stop = AtomicBool::new(false);
+    let (sender, notices) = mpsc::channel();
+    thread::scope(|scope| {
+        let agent = scope.spawn(|| {
+            agent_with(files, database, "", move |notice| {
+                // The test listens no more when it failed.
+                sender.send(notice.to_string()).ok();
+            })
+            .run(Duration::ZERO, &stop)
+        });
+        let _stop = StopOnDrop(&stop);
+        work(&notices);
+        stop.store(true, Ordering::Relaxed);
+        agent.join().unwrap()
+    })
+}
+
+/// Stops the agent of a test that failed, too.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the agent tells something.
+fn await_notice(notices: &Receiver<String>, part: &str) -> String {
+    let start = Instant::now();
+    loop {
+        let left = Duration::from_secs(30).saturating_sub(start.elapsed());
+        let notice = notices.recv_timeout(left).unwrap_or_else(|_| panic!("never told: {part}"));
+        if notice.contains(part) {
+            return notice;
+        }
+    }
+}
+
+/// Waits until the agent has done something.
+fn await_count(client: &mut Client, table: &str, expected: i64) {
+    let start = Instant::now();
+    while count(client, table) != expected {
+        assert!(start.elapsed() < Duration::from_secs(30), "{table} never has {expected} rows");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn count(client: &mut Client, table: &str) -> i64 {

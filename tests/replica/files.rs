@@ -1,0 +1,48 @@
+//! Files that are replaced, copied, or cannot be read.
+
+use super::*;
+
+/// Puts another file in a segment's place, as `mv` does.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_a_segment_is_not_read_on_from_its_cursor() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    let path = files.segment("session_run-1.jsonl");
+    while_running(&files, &database, |notices| {
+        await_count(&mut database.client(), "telemetry_records", 3);
+        let text = fs::read_to_string(&path).unwrap();
+        let last = text.lines().last().unwrap();
+        replace(&path, &format!("{}{last}\n{last}\n", text.replace("\"step\":1", "\"step\":7")));
+        await_notice(notices, "-> forked");
+    })
+    .unwrap();
+    assert_eq!(count(&mut database.client(), "telemetry_records"), 3);
+}
+
+#[test]
+fn a_segment_that_takes_the_place_of_another_one_is_sent_once() {
+    let (files, other, database) = (Files::new(), Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    other.records("run-2", 40);
+    let path = files.segment("session_run-1.jsonl");
+    while_running(&files, &database, |notices| {
+        let mut client = database.client();
+        await_count(&mut client, "telemetry_records", 3);
+        replace(&path, &fs::read_to_string(other.segment("session_run-2.jsonl")).unwrap());
+        await_notice(notices, "-> missing");
+        await_count(&mut client, "sync_segments WHERE sealed", 1);
+    })
+    .unwrap();
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_records WHERE session_id = 'run-1'"), 3);
+    assert_eq!(count(&mut client, "telemetry_records WHERE session_id = 'run-2'"), 40);
+    assert_eq!(count(&mut client, "sync_segments WHERE state = 'missing'"), 1);
+}
