@@ -13,6 +13,7 @@ mod error;
 mod field;
 mod follow;
 mod insert;
+mod listing;
 mod pass;
 mod quarantine;
 mod refresh;

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tidelog::journal::{self, Segment};
+use tidelog::journal::Segment;
 use tidelog::{SegmentId, Store, StoreId};
 
 use crate::agent::Report;
 use crate::error::SyncError;
 use crate::follow::Follower;
 use crate::insert::Method;
+use crate::listing;
 use crate::replica::{Replica, SegmentRow};
 use crate::ship::{Shipped, Shipper, Visit};
 use crate::state::{Notice, SegmentState};
@@ -122,17 +123,18 @@ impl Pass {
 
     /// Lists the files. A segment keeps its follower, also when its file was renamed.
     fn discover(&mut self, tell: Tell<'_>) -> Result<(), SyncError> {
-        let listing = journal::discover(&self.root)?;
+        let is_read = |segment: &Segment| {
+            let follower = self.followers.get(&segment.header.segment);
+            follower.is_some_and(|follower| follower.segment.path == segment.path)
+        };
+        let listing = listing::list(&self.root, is_read)?;
         let at: HashMap<PathBuf, SegmentId> =
             listing.segments.iter().map(|s| (s.path.clone(), s.header.segment)).collect();
         for segment in listing.segments {
-            let follower = self
-                .followers
-                .entry(segment.header.segment)
-                .or_insert_with(|| Follower::new(segment.clone()));
-            let path = &follower.segment.path;
-            if !path.exists() || at.get(path) != Some(&segment.header.segment) {
-                follower.segment = segment;
+            let id = segment.header.segment;
+            match self.followers.get_mut(&id) {
+                Some(follower) => follower.segment = segment,
+                None => drop(self.followers.insert(id, Follower::new(segment))),
             }
         }
         for (id, follower) in &mut self.followers {

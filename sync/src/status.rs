@@ -6,11 +6,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::Serialize;
-use tidelog::journal::{self, BatchLimits, Content, Cursor, Segment, SegmentReader};
+use tidelog::journal::{BatchLimits, Content, Cursor, Segment, SegmentReader};
 use tidelog::{Store, StoreId, Timestamp};
 
 use crate::connect::Target;
 use crate::error::SyncError;
+use crate::listing;
 use crate::replica::{Replica, SegmentRow, file_name};
 
 /// A store and its replica at a glance. The names of the fields are a contract of `--json`.
@@ -75,7 +76,7 @@ struct Known {
 /// A file of the store cannot be read. A database that is away is no error but a part of the answer.
 pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError> {
     let store = Store::open_read_only(root)?;
-    let listing = journal::discover(store.root())?;
+    let listing = listing::list(store.root(), |_| false)?;
     let (database, database_reason, known) = match target.map(|target| ask(target, store.id())) {
         None => ("not named", None, None),
         Some(Ok(known)) => ("ready", None, Some(known)),

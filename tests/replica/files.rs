@@ -46,3 +46,24 @@ fn a_segment_that_takes_the_place_of_another_one_is_sent_once() {
     assert_eq!(count(&mut client, "telemetry_records WHERE session_id = 'run-2'"), 40);
     assert_eq!(count(&mut client, "sync_segments WHERE state = 'missing'"), 1);
 }
+
+#[test]
+fn of_a_segment_and_its_older_copy_the_longer_file_is_followed() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    fs::copy(files.segment("session_run-1.jsonl"), files.segment("session_run-1-bak.jsonl"))
+        .unwrap();
+    record(&session, 3..5);
+    let (sender, notices) = mpsc::channel();
+    let mut agent =
+        agent_with(&files, &database, "", move |notice| sender.send(notice.to_string()).unwrap());
+    agent.once(Duration::ZERO).unwrap();
+    assert_eq!(count(&mut database.client(), "telemetry_records"), 5);
+    let refused: Vec<String> =
+        notices.try_iter().filter(|notice| notice.contains("second file of segment")).collect();
+    assert!(refused.len() == 1 && refused[0].contains("run-1-bak.jsonl"), "{refused:?}");
+    let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
+    let found = status(files.store.root(), Some(&target)).unwrap();
+    assert_eq!((found.segments.len(), found.lag_bytes), (1, Some(0)));
+}
