@@ -194,7 +194,7 @@ impl LockedFile {
     pub(crate) fn lock_within(path: &Path, patience: Duration) -> Result<Option<Self>> {
         let start = Instant::now();
         loop {
-            let file = match File::open(path) {
+            let file = match open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 file => file.map_err(Error::io("open", path))?,
             };

@@ -118,16 +118,11 @@ fn a_bomb_that_lies_is_not_inflated() {
     zip.start_file("tree.npy", options(CompressionMethod::Deflated)).unwrap();
     zip.write_all(&npy("|u1", false, "(50,)", b"")).unwrap();
     let zeros = vec![0; 1 << 20];
-    let mut bytes = 0_u32;
-    for _ in 0..256 {
-        zip.write_all(&zeros).unwrap();
-        bytes += 1 << 20;
-    }
+    (0..256).for_each(|_| zip.write_all(&zeros).unwrap());
     let mut file = zip.finish().unwrap().into_inner();
-    let real = bytes + u32::try_from(npy("|u1", false, "(50,)", b"").len()).unwrap();
-    let lie = (real - bytes + 50).to_le_bytes();
-    let places: Vec<usize> =
-        (0..file.len() - 4).filter(|at| file[*at..at + 4] == real.to_le_bytes()).collect();
+    let header = u32::try_from(npy("|u1", false, "(50,)", b"").len()).unwrap();
+    let (real, lie) = ((header + (256 << 20)).to_le_bytes(), (header + 50).to_le_bytes());
+    let places: Vec<usize> = (0..file.len() - 4).filter(|at| file[*at..at + 4] == real).collect();
     assert!(!places.is_empty() && file.len() < 1 << 20);
     places.into_iter().for_each(|at| file[at..at + 4].copy_from_slice(&lie));
     let mut reader = Counted { file: Cursor::new(&file), bytes: 0 };

@@ -14,6 +14,7 @@ mod links;
 #[cfg(unix)]
 mod modes;
 mod pickles;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,11 @@ use tidelog::import::{ImportOptions, import};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+/// A short text as a pickle holds it.
+fn text(text: &str) -> Vec<u8> {
+    [&[0x8c, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+}
+
 fn refusal(pickle: &[u8]) -> String {
     decode(pickle).unwrap_err().to_string()
 }
@@ -66,14 +71,11 @@ fn every_name_that_is_no_data_is_refused_by_name() {
         ("", ""),
         ("\u{202e}os", "system"),
     ] {
-        let by_line = format!("\u{1}{module}\n{name}\n.").into_bytes();
-        let by_line = [b"\x80\x02c", &by_line[1..]].concat();
-        let short =
-            |text: &str| [&[0x8c, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-        let by_stack = [b"\x80\x04".to_vec(), short(module), short(name), b"\x93.".to_vec()];
+        let by_line = [&b"\x80\x02c"[..], format!("{module}\n{name}\n.").as_bytes()].concat();
+        let by_stack = [b"\x80\x04".to_vec(), text(module), text(name), b"\x93.".to_vec()];
         for pickle in [by_line, by_stack.concat()] {
-            let text = refusal(&pickle);
-            assert!(text.contains(&format!("class {module}.{name} is refused")), "{text}");
+            let refused = refusal(&pickle);
+            assert!(refused.contains(&format!("class {module}.{name} is refused")), "{refused}");
         }
     }
 }
@@ -95,16 +97,10 @@ fn an_import_runs_nothing_and_names_what_it_refused() {
     let folder = tempfile::tempdir().unwrap();
     let touched = folder.path().join("touched");
     let command = format!("touch {}", touched.display());
-    let length = u8::try_from(command.len()).unwrap();
-    let pickle = [b"\x80\x04cposix\nsystem\n\x8c", &[length][..], command.as_bytes(), b"\x85R."];
-    let text = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }\n";
-    let npy = [
-        b"\x93NUMPY\x01\x00",
-        &[u8::try_from(text.len()).unwrap(), 0][..],
-        &text[..],
-        &pickle.concat(),
-    ]
-    .concat();
+    let pickle = [b"\x80\x04cposix\nsystem\n".to_vec(), text(&command), b"\x85R.".to_vec()];
+    let header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }\n";
+    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+    let npy = [&b"\x93NUMPY\x01\x00"[..], &length, &header[..], &pickle.concat()].concat();
     let old = folder.path().join("old");
     fs::create_dir_all(old.join("checkpoints")).unwrap();
     let path = old.join("checkpoints/checkpoint_20260105_090000_0.500.npz");
