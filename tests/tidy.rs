@@ -62,6 +62,24 @@ fn only_disk_persists_renames_locks_and_asks_for_space() {
     check_absent("src", "src/disk.rs", &words);
 }
 
+/// Elsewhere a link would be followed. The import reads folders that are no store.
+#[test]
+fn files_of_a_store_are_opened_by_disk() {
+    let words = ["File::open(", "OpenOptions", "fs::read(", "fs::read_to_string(", "fs::write("];
+    let folders = ["src/journal", "src/checkpoint", "src/index", "src/verify", "src/query"];
+    let files = ["src/store.rs", "src/session.rs", "src/status.rs", "src/emergency.rs"];
+    let files = files.iter().map(|file| root().join(file));
+    let found: Vec<String> = folders
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .filter(|path| !path.ends_with("verify/tests.rs"))
+        .chain(files)
+        .flat_map(|path| lines_with(&path, &words))
+        .filter(|line| !line.contains("/proc/sys/kernel/hostname"))
+        .collect();
+    assert_eq!(found, [""; 0]);
+}
+
 #[test]
 fn the_journal_knows_neither_index_nor_session_nor_store() {
     let words = ["crate::index", "crate::session", "crate::store", "crate::query", "rusqlite"];
