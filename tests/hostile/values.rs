@@ -103,17 +103,16 @@ fn what_cannot_be_kept_is_an_error_at_the_call_and_leaves_nothing() {
         session.save_checkpoint(new).unwrap_err();
     }
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert_eq!(fs::read_dir(store.root().join("checkpoints")).unwrap().count(), 0);
+    assert_eq!(verify(&store.root()).findings, []);
 }
 
-/// The file comes first: when its entry is too long for a line, the file is an orphan.
 #[test]
-fn a_checkpoint_whose_entry_is_too_long_is_an_error() {
+fn a_checkpoint_whose_entry_is_too_long_is_an_error_and_leaves_no_file() {
     let store = TestStore::new();
     let session = store.store().start_session(session_id("run-7")).unwrap();
     let mut new = NewCheckpoint::new(Value::Null, 0.5);
     new.metadata = Some(Value::from("x".repeat(tidelog::LINE_BYTES_MAX)));
     let error = session.save_checkpoint(new).unwrap_err();
     assert!(matches!(error, Error::LineTooLong { .. }), "{error}");
-    assert!(verify(&store.root()).is_sound());
+    assert_eq!(verify(&store.root()).findings, []);
 }
