@@ -5,8 +5,8 @@
 //! A record's identity is (segment id, line number). A line without its newline is a **torn
 //! tail**: it never becomes an entry.
 //!
-//! [`writer`] appends, [`reader`] reads **batches** from a [`Cursor`] and never writes,
-//! [`recovery`] cuts the torn tail of a dead writer under its lock. The journal knows nothing of
+//! `writer` appends, `reader` reads **batches** from a [`Cursor`] and never writes,
+//! `recovery` cuts the torn tail of a dead writer under its lock. The journal knows nothing of
 //! sessions' rules, of the index or of any database.
 
 mod batch;
