@@ -233,6 +233,21 @@ fn an_older_copy_of_a_segment_is_the_same_segment() {
 }
 
 #[test]
+fn the_longest_copy_of_a_segment_counts() {
+    let (store, session) = recorded(3);
+    let path = store.root().join("logs/telemetry/session_run-7.jsonl");
+    let shorter = fs::read(&path).unwrap();
+    session.record_telemetry(3, &telemetry(0.5)).unwrap();
+    assert_eq!(count(&store, "telemetry_records"), 4);
+    session.record_telemetry(4, &telemetry(0.5)).unwrap();
+    fs::copy(&path, path.with_file_name("longer.jsonl")).unwrap();
+    fs::write(&path, shorter).unwrap();
+    let before = generation(&store.root());
+    assert_eq!(count(&store, "telemetry_records"), 5);
+    assert_eq!(generation(&store.root()), before);
+}
+
+#[test]
 fn a_torn_tail_is_no_row_until_its_newline_comes() {
     let (store, session) = recorded(1);
     drop(session);

@@ -1,18 +1,15 @@
 //! What has the index not read yet?
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::{fs, io};
-
 use rusqlite::ffi::{Error as SqliteError, SQLITE_BUSY};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::apply::{self, Applied};
+use super::targets::Target;
 use super::{Index, rebuild};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::SegmentId;
-use crate::journal::{Batch, BatchLimits, ChainHash, Cursor, Segment, SegmentReader, discover};
+use crate::journal::{Batch, BatchLimits, ChainHash, Cursor, Segment, SegmentReader};
 
 /// A cursor is kept every so many lines, so that a check of any later one reads at most as many.
 const MARK_LINES: u32 = 1024;
@@ -32,13 +29,6 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes of the journal when the call began.
     pub bytes_total: u64,
-}
-
-/// A segment as it was when the call began: later lines are for the next call.
-struct Target {
-    segment: Segment,
-    size: u64,
-    cursor: Cursor,
 }
 
 enum Pass {
@@ -73,43 +63,21 @@ impl Index {
         let targets = self.targets()?;
         let mut progress = Progress {
             lines_done: 0,
-            bytes_done: targets.iter().map(|target| target.cursor.next_byte).sum(),
-            bytes_total: targets.iter().map(|target| target.size).sum(),
+            bytes_done: targets.bytes_done(),
+            bytes_total: targets.bytes_total(),
         };
         let rest = progress.bytes_total.saturating_sub(progress.bytes_done);
         if rest > LONG_BYTES.max(progress.bytes_done) {
             self.drop_slow_index()?;
         }
         report(progress);
-        for target in targets {
+        for target in targets.unread {
             if let Pass::Changed = self.follow(&target, &mut progress, report)? {
                 return Ok(Pass::Changed);
             }
         }
         self.create_slow_index()?;
         Ok(Pass::Complete)
-    }
-
-    /// Segments and how far each was read. Of two copies of one segment the longer one counts.
-    fn targets(&self) -> Result<Vec<Target>> {
-        let cursors = read_cursors(&self.db).map_err(self.failed())?;
-        let mut targets: Vec<Target> = Vec::new();
-        let mut places: HashMap<SegmentId, usize> = HashMap::new();
-        for segment in discover(&self.root)?.segments {
-            let Some(size) = size(&segment.path)? else { continue };
-            let id = segment.header.segment;
-            let cursor = cursors.get(&id.to_string()).copied().unwrap_or(Cursor::START);
-            let target = Target { segment, size, cursor };
-            match places.get(&id).and_then(|place| targets.get_mut(*place)) {
-                Some(copy) if copy.size < size => *copy = target,
-                Some(_) => {}
-                None => {
-                    places.insert(id, targets.len());
-                    targets.push(target);
-                }
-            }
-        }
-        Ok(targets)
     }
 
     fn follow(
@@ -120,7 +88,7 @@ impl Index {
     ) -> Result<Pass> {
         let path = &target.segment.path;
         if target.size == target.cursor.next_byte {
-            return Ok(Pass::Complete);
+            return Ok(Pass::Complete); // its file has another name now
         }
         if !self.is_unchanged(target)? {
             return Ok(Pass::Changed);
@@ -190,21 +158,6 @@ fn limits(cursor: &Cursor) -> BatchLimits {
 /// Whether a cursor is one to keep.
 pub(super) fn is_mark(cursor: &Cursor) -> bool {
     cursor.next_line.is_multiple_of(MARK_LINES)
-}
-
-/// `None` if the file went away since it was listed.
-fn size(path: &Path) -> Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("inspect", path)(error)),
-    }
-}
-
-fn read_cursors(db: &Connection) -> rusqlite::Result<HashMap<String, Cursor>> {
-    db.prepare_cached("SELECT segment_id, next_line, next_byte, chain_hash FROM index_segments")?
-        .query_map([], |row| Ok((row.get(0)?, cursor(row, 1)?)))?
-        .collect()
 }
 
 /// The last mark at or before a line.

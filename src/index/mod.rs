@@ -5,9 +5,10 @@
 //! and [`apply`] turns one batch into rows and moves the cursor, in one transaction. So a
 //! **rebuild** is reading from the first line again, and gives the same rows.
 //!
-//! The files are the truth. An index of another version, a broken one, or one whose segments
-//! changed behind its cursors is thrown away and rebuilt; nothing is ever migrated. Rows of a
-//! segment whose file is gone stay until the next rebuild. Recording never touches the index;
+//! The files are the truth. An index of another version or a broken one is thrown away and rebuilt;
+//! nothing is ever migrated. So is one that has read other bytes than lie before a cursor: this is
+//! looked at when a file's length changes, and a file of the length that was read is not even opened
+//! ([`targets`]). Rows of a segment whose file is gone stay until the next rebuild. Recording never touches the index;
 //! every query lets it catch up first. Any number of processes may do so at the same time: each
 //! batch is applied by whichever is first, and the others go on behind it.
 //!
@@ -22,6 +23,7 @@ mod connection;
 mod follow;
 pub(crate) mod rebuild;
 mod sessions;
+mod targets;
 
 use std::path::{Path, PathBuf};
 

@@ -43,13 +43,11 @@ pub struct Listing {
 /// A folder that cannot be listed. A file that cannot be read is [`Refused`].
 pub fn discover(root: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
-    for folder in [segment::telemetry_folder(root), segment::store_folder(root)] {
-        for path in jsonl_files(&folder)? {
-            match read_header(&path) {
-                Ok(Some(header)) => listing.segments.push(Segment { path, header }),
-                Ok(None) => {} // its writer is about to write the header, or died before
-                Err(reason) => listing.refused.push(Refused { path, reason }),
-            }
+    for path in segment_files(root)? {
+        match read_header(&path) {
+            Ok(Some(header)) => listing.segments.push(Segment { path, header }),
+            Ok(None) => {} // its writer is about to write the header, or died before
+            Err(reason) => listing.refused.push(Refused { path, reason }),
         }
     }
     listing.segments.sort_by_key(|found| (found.header.created_at, found.header.segment));
@@ -74,8 +72,15 @@ pub(crate) fn last_attempt(root: &Path, session: &SessionId) -> Result<u32> {
     Ok(last)
 }
 
+/// The files that lie where segments lie.
+pub(crate) fn segment_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = jsonl_files(&segment::telemetry_folder(root))?;
+    paths.extend(jsonl_files(&segment::store_folder(root))?);
+    Ok(paths)
+}
+
 /// The `*.jsonl` files of a folder, by name; links and folders of that name are passed over.
-pub(crate) fn jsonl_files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn jsonl_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Error::io("list", folder))?,

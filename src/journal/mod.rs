@@ -22,6 +22,6 @@ pub(crate) mod writer;
 pub use batch::{Batch, BatchLimits, Content, Line};
 pub use cursor::{ChainHash, Cursor};
 pub use discover::{Listing, Refused, Segment, discover};
-pub(crate) use discover::{last_attempt, read_header};
+pub(crate) use discover::{last_attempt, read_header, segment_files};
 pub use reader::SegmentReader;
 pub use segment::{FORMAT_VERSION, Header, Source, Writer};
