@@ -17,11 +17,6 @@ impl BasinCoords {
     pub fn as_array(&self) -> &[f64; BASIN_DIMENSIONS] {
         &self.0
     }
-
-    /// Euclidean distance to another point.
-    pub fn distance(&self, other: &BasinCoords) -> f64 {
-        self.0.iter().zip(other.0.iter()).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
-    }
 }
 
 impl From<[f64; BASIN_DIMENSIONS]> for BasinCoords {

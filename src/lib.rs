@@ -41,5 +41,5 @@ pub use status::{LiveWriter, RefusedFile, Status};
 pub use store::Store;
 pub use telemetry::{FLOAT_FIELDS, Telemetry};
 pub use timestamp::{InvalidTimestamp, Timestamp};
-pub use value::{ArrayPlace, ArrayRef, BigInt, PlainJson, Summary, SummaryKind, Value, ValueError};
+pub use value::{ArrayPlace, ArrayRef, BigInt, Summary, SummaryKind, Value, ValueError};
 pub use verify::{FINDINGS_MAX, Finding, FindingKind, VerifyReport};

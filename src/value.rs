@@ -30,7 +30,6 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-pub use self::from_json::PlainJson;
 pub use self::integer::{BigInt, DIGITS_MAX};
 pub use self::summary::{
     SUMMARY_BRANCH_BYTES_MAX, SUMMARY_ELEMENTS_MAX, SUMMARY_LEAF_BYTES_MAX, Summary, SummaryKind,

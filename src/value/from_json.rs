@@ -1,4 +1,4 @@
-//! Reads a value from its JSON form, or from JSON that others wrote.
+//! Reads a value from its JSON form.
 
 use std::fmt;
 
@@ -12,37 +12,20 @@ use crate::checkpoint::array::{Array, Dtype};
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Node { tags: Tags::Known, outside: 0 }.deserialize(deserializer)
+        Node { outside: 0 }.deserialize(deserializer)
     }
-}
-
-/// A value in JSON that tidelog did not write: a key that begins with `$` means nothing special.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlainJson(pub Value);
-
-impl<'de> Deserialize<'de> for PlainJson {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Node { tags: Tags::Unknown, outside: 0 }.deserialize(deserializer).map(Self)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tags {
-    Known,
-    Unknown,
 }
 
 /// A value about to be read and the nesting around it.
 #[derive(Clone, Copy)]
 struct Node {
-    tags: Tags,
     outside: usize,
 }
 
 impl Node {
     fn inside<E: Error>(self, brackets: usize) -> Result<Self, E> {
         let outside = deeper(self.outside, brackets).map_err(E::custom)?;
-        Ok(Self { outside, ..self })
+        Ok(Self { outside })
     }
 
     fn plain_dict<'de, A: MapAccess<'de>>(
@@ -53,7 +36,7 @@ impl Node {
         let inside = self.inside(1)?;
         let mut pairs = vec![(Value::Text(first), map.next_value_seed(inside)?)];
         while let Some(key) = map.next_key::<String>()? {
-            if self.tags == Tags::Known && key.starts_with('$') {
+            if key.starts_with('$') {
                 return Err(A::Error::custom(format_args!(
                     "the tag {key} stands beside other keys"
                 )));
@@ -140,7 +123,7 @@ impl<'de> Visitor<'de> for Node {
             self.inside::<A::Error>(1)?;
             return Ok(Value::Dict(Vec::new()));
         };
-        if self.tags == Tags::Unknown || !first.starts_with('$') {
+        if !first.starts_with('$') {
             return self.plain_dict(first, map);
         }
         let value = self.tagged(&first, &mut map)?;
@@ -440,15 +423,5 @@ mod tests {
             let text = read(json).unwrap_err().to_string();
             assert!(text.contains(reason), "{json}: {text}");
         }
-    }
-
-    #[test]
-    fn in_json_of_others_a_dollar_means_nothing() {
-        let PlainJson(value) = serde_json::from_str(r#"{"$float":"NaN","a":1}"#).unwrap();
-        assert_eq!(
-            value,
-            Value::Dict(vec![("$float".into(), "NaN".into()), ("a".into(), Value::Int(1))])
-        );
-        assert_eq!(read(&serde_json::to_string(&value).unwrap()).unwrap(), value);
     }
 }
