@@ -66,6 +66,11 @@ impl SyncError {
             _ => None,
         }
     }
+
+    /// Whether one segment met it, and the next one may pass on the same connection.
+    pub(crate) fn leaves_others(&self) -> bool {
+        matches!(self.class(), Some(Class::Retry | Class::Blocked))
+    }
 }
 
 /// What the server said, where the error itself does not.

@@ -94,7 +94,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Visits every segment once.
+    /// Visits every segment once. What fails for one segment only is returned when the others had
+    /// their turn.
     pub(crate) fn once_over(
         &mut self,
         replica: &mut Replica,
@@ -105,20 +106,26 @@ impl Pass {
             self.register_new(replica, tell)?;
         }
         let mut shipped = Shipped::Everything;
+        let mut first_failure = None;
         for follower in self.followers.values_mut() {
             let Some(known) = follower.known.clone() else { continue };
             let mut visit = Visit { root: &self.root, follower, known, replica, notice: tell };
             let outcome = self.shipper.visit(&mut visit);
             let known = visit.known;
             follower.known = Some(known);
-            if outcome? == Shipped::Part {
-                shipped = Shipped::Part;
+            match outcome {
+                Ok(Shipped::Part) => shipped = Shipped::Part,
+                Ok(Shipped::Everything) => {}
+                Err(error) if error.leaves_others() => {
+                    first_failure = first_failure.or(Some(error))
+                }
+                Err(error) => return Err(error),
             }
         }
         if !self.shipper.sealed.is_empty() {
             replica.seal(&std::mem::take(&mut self.shipper.sealed))?;
         }
-        Ok(shipped)
+        first_failure.map_or(Ok(shipped), Err)
     }
 
     /// Lists the files. A segment keeps its follower, also when its file was renamed.

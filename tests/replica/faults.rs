@@ -168,3 +168,34 @@ fn isolation_does_not_depend_on_the_default_of_the_database() {
     assert_eq!(count(&mut client, "seen"), 1);
     assert_eq!(count(&mut client, "seen WHERE isolation = 'read committed'"), 1);
 }
+
+/// Makes the batches of one session fail with this code.
+fn fail_batches(client: &mut Client, session: &str, sqlstate: &str) {
+    client
+        .batch_execute(&format!(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.segment_no = (SELECT segment_no FROM sync_segments
+                                      WHERE session_id = '{session}')
+                 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}'; END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER fail BEFORE INSERT ON sync_batches FOR EACH ROW EXECUTE FUNCTION fail()"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn a_segment_that_the_server_refuses_for_now_holds_up_no_other() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    for session in ["run-1", "run-2", "run-3"] {
+        files.records(session, 3);
+    }
+    let mut client = database.client();
+    for (session, sqlstate) in [("run-2", "40001"), ("run-2", "XX000")] {
+        fail_batches(&mut client, session, sqlstate);
+        let error = once(&files, &database).unwrap_err().to_string();
+        assert!(error.contains(sqlstate), "{error}");
+        assert_eq!(count(&mut client, "telemetry_records"), 6);
+        client.batch_execute("DROP FUNCTION fail CASCADE").unwrap();
+    }
+    assert_eq!(once(&files, &database).unwrap().lines, 5);
+}
