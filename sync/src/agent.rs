@@ -47,6 +47,8 @@ pub struct Report {
     pub batches: u64,
     /// Batches of which rows were there before the cursor.
     pub conflicts: u64,
+    /// Files that could not be read; they are tried again later.
+    pub unreadable: Vec<PathBuf>,
     /// Files whose lines are not sent, because what was sent of them before has changed since.
     pub forked: Vec<PathBuf>,
 }
@@ -105,7 +107,7 @@ impl Agent {
     /// away it waits, without a limit: the files are the queue.
     ///
     /// # Errors
-    /// A file of the store cannot be read; or, once asked to stop, not everything could be sent.
+    /// Once asked to stop, not everything could be sent.
     pub fn run(&mut self, first_delay: Duration, stop: &AtomicBool) -> Result<Report, SyncError> {
         let wake = Wake::new(self.pass.root());
         let mut backoff = Backoff::default();

@@ -1,5 +1,6 @@
 //! Why the agent stopped, in words for a person.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::connect::TargetError;
@@ -54,7 +55,7 @@ impl From<SchemaError> for SyncError {
 }
 
 impl SyncError {
-    /// What the agent does next; none if the database has nothing to do with it.
+    /// What the agent does next; none if waiting would not help.
     #[must_use]
     pub fn class(&self) -> Option<Class> {
         match self {
@@ -63,8 +64,21 @@ impl SyncError {
                 source: SchemaError::Apply { source, .. } | SchemaError::Read(source),
             } => Some(sqlstate::classify(source)),
             Self::Schema { .. } => Some(Class::Blocked),
+            // A folder that cannot be listed now may be there again later.
+            Self::Store(tidelog::Error::Io { .. }) => Some(Class::Retry),
             _ => None,
         }
+    }
+
+    /// Whether it is about a segment's file: the database has nothing to do with it.
+    pub(crate) fn is_of_file(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::TooManyLines { .. } | Self::Reader { .. })
+    }
+
+    /// Whether the file is gone.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store(tidelog::Error::Io { source, .. })
+            if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether one segment met it, and the next one may pass on the same connection.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use tidelog::journal::{BatchLimits, Cursor, Segment, SegmentReader};
 
@@ -29,6 +30,8 @@ pub(crate) struct Follower {
     /// What is known of the file itself, whatever becomes of the connection; none until it was
     /// compared with the cursor.
     compared: Option<Compared>,
+    /// When a file that could not be read is tried again.
+    pub(crate) retry_at: Option<Instant>,
     /// Largest next batch: halved when the server refuses one, doubled with each that passes.
     lines_max: usize,
 }
@@ -100,6 +103,7 @@ impl Follower {
             known: None,
             is_displaced: false,
             compared: None,
+            retry_at: None,
             lines_max: LIMITS.lines_max,
         }
     }
@@ -114,6 +118,7 @@ impl Follower {
             session: header.session.clone(),
             attempt: replica::attempt(&self.segment),
         };
+        self.retry_at = None;
         let known = Known { place, cursor: row.cursor, sealed: row.sealed, stopped: None };
         if row.sealed && self.state == SegmentState::Discovered {
             self.state = SegmentState::Sealed;

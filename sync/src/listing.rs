@@ -1,7 +1,8 @@
 //! Which files does a store have to send?
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tidelog::SegmentId;
@@ -38,6 +39,12 @@ pub(crate) fn list(root: &Path, is_read: impl Fn(&Segment) -> bool) -> Result<Li
     Ok(Listing { segments, refused })
 }
 
+/// Whether a file is there that the system does not let us read.
+pub(crate) fn is_unreadable(path: &Path) -> bool {
+    let read = File::open(path).and_then(|mut file| file.read(&mut [0]));
+    read.is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+}
+
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -47,6 +54,17 @@ mod tests {
     use tidelog::{Outcome, SessionId, Store};
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_or_empty_is_not_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        assert!(!is_unreadable(&path));
+        fs::write(&path, "").unwrap();
+        assert!(!is_unreadable(&path));
+        // A folder opens, and fails when it is read.
+        assert!(is_unreadable(folder.path()));
+    }
 
     #[test]
     fn of_equally_long_copies_the_one_that_is_read_stays() {

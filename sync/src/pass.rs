@@ -28,6 +28,8 @@ pub(crate) struct Pass {
     folders: FolderTimes,
     /// Files that were reported as no segments.
     refused: HashSet<PathBuf>,
+    /// Of these, files that the system does not let us read.
+    unreadable: Vec<PathBuf>,
     shipper: Shipper,
 }
 
@@ -39,6 +41,7 @@ impl Pass {
             followers: BTreeMap::new(),
             folders: FolderTimes::default(),
             refused: HashSet::new(),
+            unreadable: Vec::new(),
             shipper: Shipper {
                 method,
                 report: Report::default(),
@@ -62,13 +65,22 @@ impl Pass {
     }
 
     pub(crate) fn report(&self) -> Report {
-        let is_forked = |follower: &&Follower| follower.state == SegmentState::Forked;
-        let forked = self.followers.values().filter(is_forked);
+        let mut unreadable = self.unreadable.clone();
+        unreadable.extend(self.paths(SegmentState::Unreadable));
+        unreadable.sort();
+        unreadable.dedup();
         Report {
             segments: self.followers.len(),
-            forked: forked.map(|follower| follower.segment.path.clone()).collect(),
+            unreadable,
+            forked: self.paths(SegmentState::Forked).collect(),
             ..self.shipper.report.clone()
         }
+    }
+
+    /// Files of the segments in this state.
+    fn paths(&self, state: SegmentState) -> impl Iterator<Item = PathBuf> {
+        let followers = self.followers.values().filter(move |follower| follower.state == state);
+        followers.map(|follower| follower.segment.path.clone())
     }
 
     /// Gives up so much later.
@@ -88,7 +100,7 @@ impl Pass {
         for row in &rows {
             match self.followers.get_mut(&row.segment) {
                 Some(follower) => connect(follower, row, tell),
-                None => tell_of_missing(replica, row, tell)?,
+                None => tell_of_missing(replica, row, &self.unreadable, tell)?,
             }
         }
         Ok(())
@@ -147,6 +159,8 @@ impl Pass {
         for (id, follower) in &mut self.followers {
             follower.is_displaced = at.get(&follower.segment.path).is_some_and(|other| other != id);
         }
+        let paths = listing.refused.iter().map(|file| file.path.clone());
+        self.unreadable = paths.filter(|path| listing::is_unreadable(path)).collect();
         for file in listing.refused {
             if self.refused.insert(file.path.clone()) {
                 tell(&Notice::Refused { path: file.path, reason: file.reason });
@@ -180,13 +194,17 @@ fn connect(follower: &mut Follower, row: &SegmentRow, tell: Tell<'_>) {
     }
 }
 
-/// A segment whose end never came, and whose file is gone.
+/// A segment whose end never came, and whose file is gone or tells nothing.
 fn tell_of_missing(
     replica: &mut Replica,
     row: &SegmentRow,
+    unreadable: &[PathBuf],
     tell: Tell<'_>,
 ) -> Result<(), SyncError> {
-    let to = SegmentState::Missing;
+    let to = match unreadable.iter().any(|path| path.ends_with(&row.file_name)) {
+        true => SegmentState::Unreadable,
+        false => SegmentState::Missing,
+    };
     if row.sealed || row.state == to.as_str() {
         return Ok(());
     }

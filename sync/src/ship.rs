@@ -23,6 +23,9 @@ use crate::state::{Notice, SegmentState};
 /// Batches of one segment before the next segment has its turn.
 const BATCHES_PER_VISIT: usize = 64;
 
+/// When a file that could not be read is tried again.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(10);
+
 /// How far a visit came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shipped {
@@ -78,7 +81,8 @@ impl Visit<'_> {
     /// Whether the file before the cursor is what was sent. If not, this file is not looked at
     /// again on this connection, because a look reads all of it.
     fn verify(&mut self) -> Result<bool, SyncError> {
-        if self.follower.is_unread() {
+        // A file that fails half-way is no news each time.
+        if self.follower.is_unread() && self.follower.state != SegmentState::Unreadable {
             self.enter(SegmentState::Verifying, String::new());
         }
         match self.follower.compare(&self.known.cursor)? {
@@ -96,9 +100,25 @@ impl Visit<'_> {
         Ok(false)
     }
 
+    /// Whether this file is not read now.
     fn is_stopped(&self) -> bool {
-        self.known.stopped.is_some()
-            && self.known.stopped == FileId::of(&self.follower.segment.path).ok()
+        let stopped = self.known.stopped;
+        self.follower.retry_at.is_some_and(|time| Instant::now() < time)
+            || (stopped.is_some() && stopped == FileId::of(&self.follower.segment.path).ok())
+    }
+
+    /// Makes a failure of the file a state of the segment; other failures stay failures.
+    fn unreadable(&mut self, error: SyncError) -> Result<Shipped, SyncError> {
+        if !error.is_of_file() {
+            return Err(error);
+        }
+        if error.is_not_found() {
+            self.stop(SegmentState::Missing, self.sent())?;
+        } else {
+            self.follower.retry_at = Some(Instant::now() + UNREADABLE_WAIT);
+            self.stop(SegmentState::Unreadable, error.to_string())?;
+        }
+        Ok(Shipped::Everything)
     }
 
     fn sent(&self) -> String {
@@ -150,6 +170,10 @@ impl Visit<'_> {
 impl Shipper {
     /// Sends what a segment has to send, some batches at a time.
     pub(crate) fn visit(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
+        self.read_and_ship(visit).or_else(|error| visit.unreadable(error))
+    }
+
+    fn read_and_ship(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
         let mut shipped = Shipped::Everything;
         if visit.is_stopped() {
             return Ok(shipped);

@@ -55,6 +55,8 @@ pub enum SegmentState {
     LocalBehind,
     /// The file is gone before its end was sent.
     Missing,
+    /// The file cannot be read; it is tried again after a while.
+    Unreadable,
 }
 
 impl SegmentState {
@@ -69,6 +71,7 @@ impl SegmentState {
             Self::Forked => "forked",
             Self::LocalBehind => "local_behind",
             Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
         }
     }
 }

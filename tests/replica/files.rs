@@ -67,3 +67,40 @@ fn of_a_segment_and_its_older_copy_the_longer_file_is_followed() {
     let found = status(files.store.root(), Some(&target)).unwrap();
     assert_eq!((found.segments.len(), found.lag_bytes), (1, Some(0)));
 }
+
+#[test]
+fn a_segment_that_cannot_be_read_holds_up_no_other() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let (first, other) = (files.session("run-1"), files.session("run-2"));
+    record(&first, 0..3);
+    let path = files.segment("session_run-1.jsonl");
+    while_running(&files, &database, |notices| {
+        let mut client = database.client();
+        await_count(&mut client, "telemetry_records", 3);
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        // Opens, and fails when it is read.
+        fs::create_dir(&path).unwrap();
+        let notice = await_notice(notices, "-> unreadable");
+        assert!(notice.contains("session_run-1.jsonl"), "{notice}");
+        record(&other, 0..2);
+        await_count(&mut client, "telemetry_records", 5);
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        await_notice(notices, "unreadable ->");
+    })
+    .unwrap();
+}
+
+#[test]
+fn once_tells_which_segments_could_not_be_read() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    let mut agent = agent_with(&files, &database, "", |_| {});
+    assert_eq!(agent.once(Duration::ZERO).unwrap().unreadable, [] as [PathBuf; 0]);
+    let path = files.segment("session_run-1.jsonl");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(agent.once(Duration::ZERO).unwrap().unreadable, [path]);
+}

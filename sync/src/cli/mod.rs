@@ -60,6 +60,8 @@ enum Failure {
     Output(io::Error),
     /// Segments that are not sent; told already.
     Forked(usize),
+    /// Segments that could not be read; told already.
+    Unreadable(usize),
     /// The system took no handler of signals.
     Signals(io::Error),
 }
@@ -98,6 +100,11 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));
             say("  try: tidelog verify; a copy of the file from a backup goes on where it was");
+            ExitCode::FAILURE
+        }
+        Failure::Unreadable(count) => {
+            say(&format!("error: {count} segments are not sent, because they cannot be read"));
+            say("  try: tidelog verify; look at the rights of the files, and at the disk");
             ExitCode::FAILURE
         }
         Failure::Sync(error) => {
@@ -151,9 +158,10 @@ fn print_report(report: &tidelog_sync::Report) -> Result<(), Failure> {
         "{} lines of {} segments sent in {} batches, {} lines to quarantine",
         report.lines, report.segments, report.batches, report.quarantined
     ))?;
-    match report.forked.len() {
-        0 => Ok(()),
-        count => Err(Failure::Forked(count)),
+    match (report.forked.len(), report.unreadable.len()) {
+        (0, 0) => Ok(()),
+        (0, count) => Err(Failure::Unreadable(count)),
+        (count, _) => Err(Failure::Forked(count)),
     }
 }
 
