@@ -152,6 +152,12 @@ impl Follower {
         self.compared.is_none()
     }
 
+    /// As [`compare`](Self::compare), from the first line on, whatever was compared before.
+    pub(crate) fn compare_all(&mut self, cursor: &Cursor) -> Result<Option<bool>, SyncError> {
+        self.compared = None;
+        self.compare(cursor)
+    }
+
     /// Whether the file before `cursor` is what was sent; `None` if it has fewer complete lines.
     /// Of a file that was compared before only the last lines are read, and the new ones.
     pub(crate) fn compare(&mut self, cursor: &Cursor) -> Result<Option<bool>, SyncError> {

@@ -85,11 +85,22 @@ impl Visit<'_> {
         if self.follower.is_unread() && self.follower.state != SegmentState::Unreadable {
             self.enter(SegmentState::Verifying, String::new());
         }
-        match self.follower.compare(&self.known.cursor)? {
-            Some(true) => {
-                self.enter(SegmentState::Streaming, String::new());
-                return Ok(true);
-            }
+        let is_same = self.follower.compare(&self.known.cursor)?;
+        if is_same == Some(true) {
+            self.enter(SegmentState::Streaming, String::new());
+        }
+        self.judge(is_same)
+    }
+
+    /// Whether every line is what was sent. Read once more before nobody looks any more.
+    fn verify_all(&mut self) -> Result<bool, SyncError> {
+        let is_same = self.follower.compare_all(&self.known.cursor)?;
+        self.judge(is_same)
+    }
+
+    fn judge(&mut self, is_same: Option<bool>) -> Result<bool, SyncError> {
+        match is_same {
+            Some(true) => return Ok(true),
             Some(false) => {
                 let place = self.fork_place()?;
                 self.stop(SegmentState::Forked, place)?;
@@ -148,9 +159,13 @@ impl Visit<'_> {
             Look::CaughtUp { is_active: true } => {
                 self.enter(SegmentState::Streaming, String::new());
             }
-            Look::CaughtUp { is_active: false } => {
+            Look::CaughtUp { is_active: false } if self.known.sealed => {
                 self.enter(SegmentState::Sealed, String::new());
-                if !std::mem::replace(&mut self.known.sealed, true) {
+            }
+            Look::CaughtUp { is_active: false } => {
+                if self.verify_all()? {
+                    self.enter(SegmentState::Sealed, String::new());
+                    self.known.sealed = true;
                     return Ok(Some((self.known.place.segment_no, self.known.cursor)));
                 }
             }
@@ -178,10 +193,13 @@ impl Shipper {
         if visit.is_stopped() {
             return Ok(shipped);
         }
-        if let Look::Behind { length } = visit.follower.look(visit.root, &visit.known)?
-            && visit.verify()?
-        {
-            shipped = self.ship(visit, length)?;
+        match visit.follower.look(visit.root, &visit.known)? {
+            Look::Behind { length } if visit.verify()? => shipped = self.ship(visit, length)?,
+            // A change that left the length as it was shows only when it is looked for.
+            Look::CaughtUp { is_active: true } if visit.follower.is_unread() => {
+                visit.verify()?;
+            }
+            _ => {}
         }
         if !visit.is_stopped() {
             self.sealed.extend(visit.settle()?);

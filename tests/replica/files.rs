@@ -104,3 +104,35 @@ fn once_tells_which_segments_could_not_be_read() {
     fs::create_dir(&path).unwrap();
     assert_eq!(agent.once(Duration::ZERO).unwrap().unreadable, [path]);
 }
+
+#[test]
+fn a_fork_of_equal_length_is_seen_before_the_segment_is_sealed() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..5);
+    once(&files, &database).unwrap();
+    let path = files.segment("session_run-1.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"step\":1", "\"step\":7")).unwrap();
+    assert_eq!(once(&files, &database).unwrap().forked, [path]);
+    assert_eq!(count(&mut database.client(), "sync_segments WHERE state = 'forked'"), 1);
+}
+
+#[test]
+fn a_change_of_early_lines_while_the_agent_runs_is_seen_at_the_end() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    while_running(&files, &database, |notices| {
+        await_count(&mut database.client(), "telemetry_records", 3);
+        record(&session, 3..5);
+        await_count(&mut database.client(), "telemetry_records", 5);
+        let path = files.segment("session_run-1.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"step\":1", "\"step\":7")).unwrap();
+        session.end(Outcome::Completed).unwrap();
+        await_notice(notices, "-> forked");
+    })
+    .unwrap();
+    assert_eq!(count(&mut database.client(), "sync_segments WHERE sealed"), 0);
+}
