@@ -31,6 +31,8 @@ const DRAIN: Duration = Duration::from_secs(25);
 pub struct Agent {
     target: Target,
     pass: Pass,
+    /// Kept from one attempt to the next where the server only refused something.
+    replica: Option<Replica>,
     notice: Box<dyn FnMut(&Notice)>,
 }
 
@@ -66,7 +68,8 @@ impl Agent {
     ) -> Result<Self, SyncError> {
         let store = Store::open_read_only(store)?;
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
-        Ok(Self { target, pass: Pass::new(&store, method), notice: Box::new(notice) })
+        let pass = Pass::new(&store, method);
+        Ok(Self { target, pass, replica: None, notice: Box::new(notice) })
     }
 
     /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
@@ -97,6 +100,7 @@ impl Agent {
             self.tell(state);
             thread::sleep(wait);
         }
+        self.replica = None;
         self.tell(AgentState::Stopped);
         Ok(self.pass.report())
     }
@@ -142,25 +146,44 @@ impl Agent {
         Ok(self.pass.report())
     }
 
-    /// One connection: everything that is there, then the statistics.
+    /// Everything that is there, then the statistics.
     fn send_all(&mut self) -> Result<(), SyncError> {
-        let mut replica = self.connect()?;
-        while self.pass.once_over(&mut replica, &mut self.notice)? != Shipped::Everything {}
-        Refresh::default().all(&mut replica)
+        self.connected(|agent, replica| {
+            while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {}
+            Refresh::default().all(replica)
+        })
     }
 
-    /// One connection: what comes, as it comes.
+    /// What comes, as it comes.
     fn follow(&mut self, wake: &Wake, stop: &AtomicBool) -> Result<(), SyncError> {
-        let mut replica = self.connect()?;
-        let mut refresh = Refresh::default();
-        while !stop.load(Ordering::Relaxed) {
-            let shipped = self.pass.once_over(&mut replica, &mut self.notice)?;
-            refresh.if_due(&mut replica, self.pass.batches())?;
-            if shipped == Shipped::Everything {
-                wake.wait(stop);
+        self.connected(|agent, replica| {
+            let mut refresh = Refresh::default();
+            while !stop.load(Ordering::Relaxed) {
+                let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
+                refresh.if_due(replica, agent.pass.batches())?;
+                if shipped == Shipped::Everything {
+                    wake.wait(stop);
+                }
             }
+            Ok(())
+        })
+    }
+
+    /// Works on the connection that is there, or a new one. Only a failure after which the server
+    /// goes on with the same connection leaves it.
+    fn connected(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut Replica) -> Result<(), SyncError>,
+    ) -> Result<(), SyncError> {
+        let mut replica = match self.replica.take() {
+            Some(replica) => replica,
+            None => self.connect()?,
+        };
+        let outcome = work(self, &mut replica);
+        if outcome.as_ref().err().is_none_or(|error| error.class() == Some(Class::Retry)) {
+            self.replica = Some(replica);
         }
-        Ok(())
+        outcome
     }
 
     fn connect(&mut self) -> Result<Replica, SyncError> {

@@ -199,3 +199,20 @@ fn a_segment_that_the_server_refuses_for_now_holds_up_no_other() {
     }
     assert_eq!(once(&files, &database).unwrap().lines, 5);
 }
+
+#[test]
+fn a_connection_outlives_a_failure_that_may_pass() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 3);
+    let mut client = database.client();
+    fail_batches(&mut client, "run-1", "40P01");
+    while_running(&files, &database, |notices| {
+        await_notice(notices, "connecting");
+        await_notice(notices, "backoff");
+        await_notice(notices, "backoff");
+        client.batch_execute("DROP FUNCTION fail CASCADE").unwrap();
+        await_count(&mut client, "telemetry_records", 3);
+        assert!(notices.try_iter().all(|notice| !notice.contains("connecting")));
+    })
+    .unwrap();
+}
