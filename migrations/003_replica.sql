@@ -95,7 +95,8 @@ CREATE TABLE IF NOT EXISTS tombstones (
 );
 
 -- A session's part in each of its segments. Start and end of a part may come from different
--- segments and in any order, so each fills only its own columns.
+-- segments and in any order, so each fills only its own columns. The header of the part's segment
+-- tells its session and attempt; until that segment is read, the end tells the session.
 CREATE TABLE IF NOT EXISTS session_parts (
     segment_id uuid PRIMARY KEY,
     session_id text COLLATE "C" NOT NULL,
@@ -118,8 +119,8 @@ CREATE TABLE IF NOT EXISTS sync_session_stats (
     lines      bigint NOT NULL
 );
 
--- Folds the parts of sessions into their rows, creating those that are missing. A session is active
--- while any part has no end; otherwise the part that ended last tells how. Writes only what changes.
+-- Folds the parts of sessions into their rows: no part, no row. A session is active while any part
+-- has no end; otherwise the part that ended last tells how. Writes only what changes.
 --
 -- Agents of several stores may fold one session at once. Each statement of this function sees what
 -- was committed before it began, so the one that waits for a row lock then reads the other's part;
@@ -129,11 +130,16 @@ CREATE OR REPLACE FUNCTION fold_sessions(session_ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     INSERT INTO telemetry_sessions (session_id, started_at)
-    SELECT DISTINCT id COLLATE "C", NULL::timestamptz FROM unnest(session_ids) AS id ORDER BY 1
+    SELECT DISTINCT p.session_id, NULL::timestamptz FROM session_parts p
+    WHERE p.session_id = ANY (session_ids) ORDER BY 1
     ON CONFLICT DO NOTHING;
 
     PERFORM 1 FROM telemetry_sessions
     WHERE session_id = ANY (session_ids) ORDER BY session_id FOR UPDATE;
+
+    DELETE FROM telemetry_sessions s
+    WHERE s.session_id = ANY (session_ids)
+      AND NOT EXISTS (SELECT FROM session_parts p WHERE p.session_id = s.session_id);
 
     UPDATE telemetry_sessions s
     SET started_at = f.started_at, ended_at = f.ended_at, status = f.status,

@@ -87,11 +87,15 @@ fn folding_again_writes_nothing() {
 }
 
 #[test]
-fn session_without_parts_is_created_active() {
+fn session_that_lost_its_only_part_to_another_is_gone() {
     let database = TestDatabase::create();
     let mut client = database.client();
-    client.batch_execute(FOLD).unwrap();
-    assert_eq!(session(&mut client).0, "active 1");
+    fold_part(&mut client, FIRST);
+    client.batch_execute("UPDATE session_parts SET session_id = 't'").unwrap();
+    client.batch_execute("SELECT fold_sessions(ARRAY['s', 't'])").unwrap();
+    let sessions = client.query("SELECT session_id FROM telemetry_sessions", &[]).unwrap();
+    let sessions: Vec<&str> = sessions.iter().map(|row| row.get(0)).collect();
+    assert_eq!(sessions, ["t"]);
 }
 
 #[test]
@@ -117,6 +121,13 @@ fn session_stays_active_when_one_rank_joins_while_another_ends() {
 #[test]
 fn opposite_orders_do_not_deadlock() {
     let database = TestDatabase::create();
+    let mut client = database.client();
+    for session in ["a", "b", "c"] {
+        let part = FIRST.replace("'s'", &format!("'{session}'"));
+        let id = uuid::Uuid::new_v4().to_string();
+        let part = part.replace("00000000-0000-0000-0000-000000000001", &id);
+        client.batch_execute(&insert(&part)).unwrap();
+    }
     thread::scope(|scope| {
         for ids in ["'a', 'b', 'c'", "'c', 'b', 'a'"] {
             let mut client = database.client();

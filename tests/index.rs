@@ -344,14 +344,24 @@ fn many_catch_ups_at_once_apply_every_line_once() {
 fn an_end_may_be_read_before_its_start() {
     let store = TestStore::new();
     let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"run-7","segment":"6f2a3b1c-0000-4000-8000-000000000007"}"#;
-    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":3}"#;
+    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
     add_segment(&store.root(), 1, "null", &[end]);
     store.store().refresh_index(&mut |_| {}).unwrap();
     add_segment(&store.root(), 7, "\"run-7\"", &[start]);
     let row = store.store().sessions().unwrap().remove(0);
-    assert_eq!((row.status.as_str(), row.attempts), ("aborted", 3));
+    assert_eq!((row.status.as_str(), row.attempts), ("aborted", 1));
     let stats = store.store().get_session_stats(&row.session_id).unwrap();
     assert_eq!(stats.duration_seconds, Some(1800.0));
+}
+
+#[test]
+fn the_header_of_a_part_tells_its_session_in_any_order() {
+    let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"other","segment":"6f2a3b1c-0000-4000-8000-000000000001"}"#;
+    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
+    let [one, other] = in_any_order((1, "\"run-7\"", &[start]), (2, "null", &[end]));
+    assert_eq!(one, other);
+    assert_eq!(one["telemetry_sessions"].len(), 1);
+    assert_eq!(one["telemetry_sessions"][0][0], SqlValue::Text("run-7".into()));
 }
 
 #[test]

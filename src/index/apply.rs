@@ -38,6 +38,9 @@ pub(super) fn apply(
         None => return Ok(Applied::Elsewhere(Cursor::START)),
     };
     let mut rows = Rows::new(&transaction, header, segment_no);
+    if batch.from().next_line == 1 {
+        rows.begin_part()?;
+    }
     for line in batch.lines() {
         rows.line(line)?;
     }

@@ -8,7 +8,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::Rows;
-use super::columns::{Json, Number};
+use super::columns::{Json, Number, Parsed};
 use crate::entry::{SessionEnded, SessionStarted};
 use crate::ids::{SegmentId, SessionId};
 use crate::telemetry::Telemetry;
@@ -111,28 +111,56 @@ ON CONFLICT (session_id) DO UPDATE SET
     metadata = excluded.metadata";
 
 impl Rows<'_> {
+    /// A part begins with its segment, whose header tells its session and attempt, even if an end
+    /// that was read before named another session.
+    pub(super) fn begin_part(&mut self) -> rusqlite::Result<()> {
+        let header = self.header;
+        let Some(session) = &header.session else { return Ok(()) };
+        if self.is_deleted(session)? {
+            return Ok(());
+        }
+        self.touch(header.segment, session)?;
+        self.db
+            .prepare_cached(
+                "INSERT INTO session_parts (segment_id, session_id, attempt) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (segment_id) DO UPDATE SET session_id = excluded.session_id,
+                     attempt = excluded.attempt",
+            )?
+            .execute(params![
+                header.segment.to_string(),
+                session.as_str(),
+                header.attempt.unwrap_or(1),
+            ])
+            .map(|_| ())
+    }
+
+    /// A part's session is folded again, and so is the one that the part belonged to so far.
+    fn touch(&mut self, segment: SegmentId, session: &SessionId) -> rusqlite::Result<()> {
+        let owner: Option<Parsed<SessionId>> = self
+            .db
+            .prepare_cached("SELECT session_id FROM session_parts WHERE segment_id = ?1")?
+            .query_row([segment.to_string()], |row| row.get(0))
+            .optional()?;
+        self.sessions.extend(owner.map(|Parsed(owner)| owner));
+        self.sessions.insert(session.clone());
+        Ok(())
+    }
+
+    /// The first start counts.
     pub(super) fn started(
         &mut self,
         session: &SessionId,
         at: Timestamp,
         started: &SessionStarted,
     ) -> rusqlite::Result<()> {
-        if self.is_deleted(session)? {
-            return Ok(());
-        }
         self.sessions.insert(session.clone());
         self.db
             .prepare_cached(
-                "INSERT INTO session_parts (segment_id, session_id, attempt, started_at, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (segment_id) DO UPDATE SET attempt = excluded.attempt,
-                     started_at = excluded.started_at, metadata = excluded.metadata
-                 WHERE started_at IS NULL",
+                "UPDATE session_parts SET started_at = ?2, metadata = ?3
+                 WHERE segment_id = ?1 AND started_at IS NULL",
             )?
             .execute(params![
                 self.header.segment.to_string(),
-                session.as_str(),
-                started.attempt,
                 at.to_string(),
                 started.metadata.as_ref().map(Json),
             ])
@@ -150,7 +178,7 @@ impl Rows<'_> {
         if self.is_deleted(session)? {
             return Ok(());
         }
-        self.sessions.insert(session.clone());
+        self.touch(segment, session)?;
         self.db
             .prepare_cached(
                 "INSERT INTO session_parts (segment_id, session_id, ended_at, status, reason)
@@ -175,23 +203,15 @@ impl Rows<'_> {
         let (Some(sums), Some(session)) = (self.sums.take(), &self.header.session) else {
             return Ok(());
         };
-        if self.is_deleted(session)? {
-            return Ok(());
-        }
         self.sessions.insert(session.clone());
         self.db
             .prepare_cached(
-                "INSERT INTO session_parts (segment_id, session_id, records, phi_count, phi_sum,
-                     phi_max, phi_min, kappa_count, kappa_sum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (segment_id) DO UPDATE SET records = excluded.records,
-                     phi_count = excluded.phi_count, phi_sum = excluded.phi_sum,
-                     phi_max = excluded.phi_max, phi_min = excluded.phi_min,
-                     kappa_count = excluded.kappa_count, kappa_sum = excluded.kappa_sum",
+                "UPDATE session_parts SET records = ?2, phi_count = ?3, phi_sum = ?4, phi_max = ?5,
+                     phi_min = ?6, kappa_count = ?7, kappa_sum = ?8
+                 WHERE segment_id = ?1",
             )?
             .execute(params![
                 self.header.segment.to_string(),
-                session.as_str(),
                 sums.records,
                 sums.phi.count,
                 sums.phi.sum,
@@ -205,7 +225,14 @@ impl Rows<'_> {
 
     pub(super) fn fold_sessions(&self) -> rusqlite::Result<()> {
         let mut fold = self.db.prepare_cached(FOLD)?;
-        self.sessions.iter().try_for_each(|session| fold.execute([session.as_str()]).map(|_| ()))
+        for session in &self.sessions {
+            if fold.execute([session.as_str()])? == 0 {
+                self.db
+                    .prepare_cached("DELETE FROM telemetry_sessions WHERE session_id = ?1")?
+                    .execute([session.as_str()])?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a session was deleted, in this batch or before.

@@ -8,11 +8,13 @@ use std::collections::BTreeSet;
 
 use postgres::Transaction;
 use postgres::types::Type;
+use tidelog::{SegmentId, SessionId};
+use uuid::Uuid;
 
 use crate::database::DatabaseError;
 use crate::field::Field;
 use crate::insert::{Method, insert, unnest};
-use crate::rows::BatchRows;
+use crate::rows::{BatchRows, PartEnd, PartStart};
 use crate::table::{self, Rows};
 
 /// What became of a batch.
@@ -215,50 +217,88 @@ fn write_tombstones(
 }
 
 fn write_parts(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<(), DatabaseError> {
-    let mut touched: BTreeSet<&str> = BTreeSet::new();
+    let mut touched = part_owners(transaction, batch)?;
     if let (Some(start), Some(session)) = (&batch.start, &batch.place.session) {
-        transaction.execute_typed(
-            "INSERT INTO session_parts AS old (segment_id, session_id, attempt, started_at, metadata)
-             VALUES ($1, $2, $3, $4, $5::jsonb)
-             ON CONFLICT (segment_id) DO UPDATE
-             SET attempt = excluded.attempt, started_at = excluded.started_at,
-                 metadata = excluded.metadata
-             WHERE old.attempt IS NULL
-                OR (old.started_at IS NULL AND excluded.started_at IS NOT NULL)",
-            &[
-                (&batch.place.segment.as_uuid(), Type::UUID),
-                (&session.as_str(), Type::TEXT),
-                (&batch.place.attempt, Type::INT4),
-                (&Field::from(start.started_at), Type::TIMESTAMPTZ),
-                (&start.metadata, Type::TEXT),
-            ],
-        )?;
-        touched.insert(session.as_str());
+        write_start(transaction, batch, start, session)?;
+        touched.insert(session.to_string());
     }
     for (segment, end) in &batch.ends {
-        transaction.execute_typed(
-            "INSERT INTO session_parts AS old (segment_id, session_id, ended_at, status, reason)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (segment_id) DO UPDATE
-             SET ended_at = excluded.ended_at, status = excluded.status, reason = excluded.reason
-             WHERE old.ended_at IS NULL
-                OR (old.ended_at, old.status COLLATE \"C\", COALESCE(old.reason, '') COLLATE \"C\")
-                 < (excluded.ended_at, excluded.status COLLATE \"C\",
-                    COALESCE(excluded.reason, '') COLLATE \"C\")",
-            &[
-                (&segment.as_uuid(), Type::UUID),
-                (&end.session, Type::TEXT),
-                (&Field::Time(end.ended_at), Type::TIMESTAMPTZ),
-                (&end.status, Type::TEXT),
-                (&end.reason, Type::TEXT),
-            ],
-        )?;
-        touched.insert(&end.session);
+        write_end(transaction, *segment, end)?;
+        touched.insert(end.session.clone());
     }
     if touched.is_empty() {
         return Ok(());
     }
-    let sessions: Vec<&str> = touched.into_iter().collect();
+    let sessions: Vec<String> = touched.into_iter().collect();
     transaction.execute_typed("SELECT fold_sessions($1)", &[(&sessions, Type::TEXT_ARRAY)])?;
+    Ok(())
+}
+
+/// The sessions of these parts so far: an end that was read before may have named another one than
+/// the part's own segment does.
+fn part_owners(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+) -> Result<BTreeSet<String>, DatabaseError> {
+    let own = batch.start.as_ref().map(|_| &batch.place.segment);
+    let segments: Vec<Uuid> = batch.ends.keys().chain(own).map(SegmentId::as_uuid).collect();
+    if segments.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = transaction.query_typed(
+        "SELECT session_id FROM session_parts WHERE segment_id = ANY ($1)",
+        &[(&segments, Type::UUID_ARRAY)],
+    )?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// The part's own segment decides which session it belongs to, and the first start counts.
+fn write_start(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+    start: &PartStart,
+    session: &SessionId,
+) -> Result<(), DatabaseError> {
+    transaction.execute_typed(
+        "INSERT INTO session_parts AS old (segment_id, session_id, attempt, started_at, metadata)
+         VALUES ($1, $2, $3, $4, $5::jsonb)
+         ON CONFLICT (segment_id) DO UPDATE
+         SET session_id = excluded.session_id, attempt = excluded.attempt,
+             started_at = excluded.started_at, metadata = excluded.metadata
+         WHERE old.started_at IS NULL",
+        &[
+            (&batch.place.segment.as_uuid(), Type::UUID),
+            (&session.as_str(), Type::TEXT),
+            (&batch.place.attempt.unwrap_or(1), Type::INT4),
+            (&Field::from(start.started_at), Type::TIMESTAMPTZ),
+            (&start.metadata, Type::TEXT),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Of two ends of one part the later one counts.
+fn write_end(
+    transaction: &mut Transaction<'_>,
+    segment: SegmentId,
+    end: &PartEnd,
+) -> Result<(), DatabaseError> {
+    transaction.execute_typed(
+        "INSERT INTO session_parts AS old (segment_id, session_id, ended_at, status, reason)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (segment_id) DO UPDATE
+         SET ended_at = excluded.ended_at, status = excluded.status, reason = excluded.reason
+         WHERE old.ended_at IS NULL
+            OR (old.ended_at, old.status COLLATE \"C\", COALESCE(old.reason, '') COLLATE \"C\")
+             < (excluded.ended_at, excluded.status COLLATE \"C\",
+                COALESCE(excluded.reason, '') COLLATE \"C\")",
+        &[
+            (&segment.as_uuid(), Type::UUID),
+            (&end.session, Type::TEXT),
+            (&Field::Time(end.ended_at), Type::TIMESTAMPTZ),
+            (&end.status, Type::TEXT),
+            (&end.reason, Type::TEXT),
+        ],
+    )?;
     Ok(())
 }

@@ -104,9 +104,6 @@ pub(crate) fn from_batch(
     batch: &Batch,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, batch);
-    if from == Cursor::START && place.session.is_some() {
-        rows.start = Some(PartStart::UNKNOWN);
-    }
     for line in batch.lines() {
         let line_no = i32::try_from(line.number)?;
         let added = rows.add(line_no, line, batch.raw(line));
@@ -138,6 +135,8 @@ pub(crate) fn refused_by_server(
 
 impl BatchRows {
     fn empty(place: &Place, from: Cursor, batch: &Batch) -> Self {
+        // A part begins with the first line after the header, whatever that line says.
+        let begins = from.next_line <= 1 && !batch.lines().is_empty() && place.session.is_some();
         Self {
             place: place.clone(),
             from,
@@ -151,7 +150,7 @@ impl BatchRows {
             unknown: Rows::new(&table::SYNC_UNKNOWN),
             checkpoints: BTreeMap::new(),
             checkpoints_touched: BTreeSet::new(),
-            start: None,
+            start: begins.then_some(PartStart::UNKNOWN),
             ends: BTreeMap::new(),
             deletions: BTreeMap::new(),
             sessions: place.session.iter().map(ToString::to_string).collect(),
@@ -218,12 +217,11 @@ impl BatchRows {
         session.ok_or_else(|| Refusal::of("belongs to a session, and its file to none".into()))
     }
 
-    /// The session that an entry names, or else that of the segment.
-    fn session_of(&mut self, named: Option<&SessionId>) -> Field {
-        let Some(session) = named.or(self.place.session.as_ref()) else { return Field::Null };
-        let session = session.to_string();
+    /// The session of the segment, or else the one that an entry names.
+    fn session_of(&mut self, named: Option<&SessionId>) -> Option<String> {
+        let session = self.place.session.as_ref().or(named)?.to_string();
         self.sessions.insert(session.clone());
-        Field::Text(session)
+        Some(session)
     }
 
     fn add_record(
@@ -294,7 +292,7 @@ impl BatchRows {
             self.place.segment_no.into(),
             line_no.into(),
             Field::Text(emergency.event_id.to_string()),
-            self.session_of(emergency.session_id.as_ref()),
+            self.session_of(emergency.session_id.as_ref()).map_or(Field::Null, Field::Text),
             time.into(),
             emergency.step.into(),
             self.texts.field(Some(&emergency.reason)),
@@ -340,13 +338,14 @@ impl BatchRows {
         let size_bytes = i64::try_from(created.size_bytes)
             .map_err(|_| Refusal::of(format!("size_bytes {} is no size", created.size_bytes)))?;
         let [rounded, exact] = basin_fields(created.basin_coords.as_ref());
+        let session = self.session_of(created.session_id.as_ref());
         let sha256 = self.texts.text(&created.sha256);
         let fields = [
             Field::Text(id.clone()),
             self.place.store_no.into(),
             self.place.segment_no.into(),
             line_no.into(),
-            self.session_of(created.session_id.as_ref()),
+            session.clone().map_or(Field::Null, Field::Text),
             created.step.into(),
             time.into(),
             created.phi.into(),
@@ -360,8 +359,6 @@ impl BatchRows {
             size_bytes.into(),
             Field::Text(sha256.clone()),
         ];
-        let session = created.session_id.as_ref().or(self.place.session.as_ref());
-        let session = session.map(ToString::to_string);
         let new = CheckpointRow { version: (time, sha256), session, fields };
         match self.checkpoints.get(&id) {
             Some(known) if known.version >= new.version => {}

@@ -3,6 +3,7 @@
 mod copying;
 mod faults;
 mod files;
+mod order;
 mod values;
 
 use std::fs::{self, OpenOptions};
