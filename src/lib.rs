@@ -7,6 +7,7 @@ mod emergency;
 mod entry;
 mod error;
 mod float;
+mod hex;
 mod ids;
 pub mod import;
 mod index;

@@ -18,6 +18,7 @@ use crate::basin::{BASIN_DIMENSIONS, BasinCoords};
 use crate::disk::{self, NewFile};
 use crate::entry::CheckpointCreated;
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::ids::CheckpointId;
 use crate::timestamp::Timestamp;
 use crate::value::Value;
@@ -277,8 +278,4 @@ fn size_and_hash(path: &Path) -> Result<(u64, String)> {
     let mut hasher = Sha256::new();
     let size = std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;
     Ok((size, hex(&hasher.finalize())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

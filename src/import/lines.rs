@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::entry::line::LINE_BYTES_MAX;
+use crate::hex::hex;
 
 const READ_BYTES: usize = 256 << 10;
 
@@ -104,12 +105,8 @@ impl<R: Read> SourceLines<R> {
     /// Hash of everything before the last line that [`next`](Self::next) gave; at the end of the
     /// file, of the whole file.
     pub(super) fn hash_before(&self) -> String {
-        hex(&self.before)
+        hex(&self.before.clone().finalize())
     }
-}
-
-fn hex(hasher: &Sha256) -> String {
-    hasher.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

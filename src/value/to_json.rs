@@ -8,6 +8,7 @@ use serde::ser::{Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, 
 
 use super::{ArrayPlace, ArrayRef, Summary, Value, ValueError, check_keys, has_plain_keys};
 use crate::checkpoint::array::Array;
+use crate::hex::hex;
 
 /// Integral floats from here on print with an exponent and without a fraction, and `jsonb` then
 /// takes them for integers.
@@ -192,10 +193,6 @@ impl Serialize for Summary {
         }
         fields.end()
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Verification;
 use super::index::{Counts, IndexedSegment};
@@ -13,7 +12,9 @@ use crate::emergency;
 use crate::entry::{Body, Entry};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
-use crate::journal::{BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader};
+use crate::journal::{
+    BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader, segment_files,
+};
 
 const BATCH_LINES: usize = 4_096;
 const BATCH_BYTES: usize = 1 << 20;
@@ -154,10 +155,7 @@ impl Verification<'_> {
         let known: HashSet<&Path> = (listing.segments.iter().map(|found| found.path.as_path()))
             .chain(listing.refused.iter().map(|found| found.path.as_path()))
             .collect();
-        let mut unknown = Vec::new();
-        for folder in ["logs/telemetry", "logs/store"] {
-            unknown.extend(jsonl_files(&self.root.join(folder))?);
-        }
+        let mut unknown = segment_files(self.root)?;
         unknown.retain(|path| !known.contains(path.as_path()));
         if unknown.is_empty() {
             return Ok(());
@@ -222,23 +220,4 @@ fn header_missing(path: &Path) -> Finding {
     let reason = "has no complete first line: nothing can be read from it";
     let remedy = "copy the file back from a backup, or remove it if its program died at once";
     Finding::new(FindingKind::FileRefused, path, reason.into(), remedy).at(0, 0)
-}
-
-/// The `*.jsonl` files of a folder that may not be there.
-fn jsonl_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io("list", folder))?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io("list", folder))?;
-        let path = entry.path();
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && path.extension().is_some_and(|ending| ending == "jsonl") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
