@@ -33,6 +33,20 @@ pub enum SyncError {
         /// The file.
         path: PathBuf,
     },
+    /// The server refuses a line as rows, and then as a row of the quarantine.
+    #[error(
+        "{} line {line}: not even sync_quarantine takes it: {source}; look for triggers and \
+         constraints that tidelog-sync migrate did not make",
+        path.display()
+    )]
+    Quarantine {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, the first is 0.
+        line: u32,
+        /// What the server said.
+        source: DatabaseError,
+    },
     /// The thread that reads a segment panicked.
     #[error("reading {} ended unexpectedly; please report it", path.display())]
     Reader {
@@ -63,7 +77,7 @@ impl SyncError {
             Self::Schema {
                 source: SchemaError::Apply { source, .. } | SchemaError::Read(source),
             } => Some(sqlstate::classify(source)),
-            Self::Schema { .. } => Some(Class::Blocked),
+            Self::Schema { .. } | Self::Quarantine { .. } => Some(Class::Blocked),
             // A folder that cannot be listed now may be there again later.
             Self::Store(tidelog::Error::Io { .. }) => Some(Class::Retry),
             _ => None,

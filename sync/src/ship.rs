@@ -302,10 +302,10 @@ impl Shipper {
                 (visit.notice)(&Notice::Conflict { path, first_line });
                 self.apply(visit, batch, Method::PassOver)
             }
-            Class::Poison | Class::Duplicate | Class::ForeignKey if batch.lines == 1 => {
+            class if is_about_rows(class) && batch.lines == 1 => {
                 self.quarantine(visit, batch, &error)
             }
-            Class::Poison | Class::Duplicate | Class::ForeignKey => {
+            class if is_about_rows(class) => {
                 visit.follower.halve(batch.lines);
                 Ok(false)
             }
@@ -332,9 +332,19 @@ impl Shipper {
         let path = visit.path();
         let line = follow::quarantined_line(&path, &batch.place, batch.from, &refusal)?;
         let Some(line) = line else { return Ok(false) };
-        if visit.replica.apply(&line, Method::PassOver)? == Outcome::Applied {
-            self.count(visit, &line);
+        match visit.replica.apply(&line, Method::PassOver) {
+            Ok(Outcome::Applied) => self.count(visit, &line),
+            Ok(Outcome::Stale) => {}
+            Err(source) if is_about_rows(source.class()) => {
+                return Err(SyncError::Quarantine { path, line: batch.from.next_line, source });
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(false)
     }
+}
+
+/// Whether the server refuses what the rows hold, so that waiting does not help.
+fn is_about_rows(class: Class) -> bool {
+    matches!(class, Class::Poison | Class::Duplicate | Class::ForeignKey)
 }

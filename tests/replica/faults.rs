@@ -1,5 +1,7 @@
 //! Files that changed, lines that PostgreSQL refuses, databases that went back.
 
+use tidelog_sync::sqlstate::Class;
+
 use super::*;
 
 #[test]
@@ -215,4 +217,18 @@ fn a_connection_outlives_a_failure_that_may_pass() {
         assert!(notices.try_iter().all(|notice| !notice.contains("connecting")));
     })
     .unwrap();
+}
+
+#[test]
+fn a_quarantine_that_refuses_a_line_blocks() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 1);
+    let mut file =
+        OpenOptions::new().append(true).open(files.segment("session_run-1.jsonl")).unwrap();
+    file.write_all(b"no json\n").unwrap();
+    let mut client = database.client();
+    client.batch_execute("ALTER TABLE sync_quarantine ADD CHECK (line_no < 0)").unwrap();
+    let error = once(&files, &database).unwrap_err();
+    assert_eq!(error.class(), Some(Class::Blocked), "{error}");
+    assert!(error.to_string().contains("quarantine"), "{error}");
 }

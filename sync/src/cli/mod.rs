@@ -120,7 +120,7 @@ fn report(failure: &Failure) -> ExitCode {
 fn code(error: &SyncError) -> u8 {
     match error {
         SyncError::Target(_) => 2,
-        SyncError::Database(_) | SyncError::Schema { .. } => 4,
+        SyncError::Database(_) | SyncError::Schema { .. } | SyncError::Quarantine { .. } => 4,
         _ => 1,
     }
 }
