@@ -232,3 +232,15 @@ fn a_quarantine_that_refuses_a_line_blocks() {
     assert_eq!(error.class(), Some(Class::Blocked), "{error}");
     assert!(error.to_string().contains("quarantine"), "{error}");
 }
+
+#[test]
+fn a_part_begins_although_the_server_refuses_its_first_line() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..2);
+    let mut client = database.client();
+    client.batch_execute("ALTER TABLE session_parts ADD CHECK (started_at IS NULL)").unwrap();
+    assert_eq!(once(&files, &database).unwrap().quarantined, 1);
+    assert_eq!(count(&mut client, "session_parts WHERE attempt = 1"), 1);
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'active'"), 1);
+}
