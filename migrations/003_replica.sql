@@ -82,8 +82,9 @@ CREATE TABLE IF NOT EXISTS sync_unknown (
     PRIMARY KEY (segment_no, line_no)
 );
 
--- What was deleted or pruned, so that a replay from the first line does not bring it back, and so
--- that a deletion read before the creation still wins.
+-- What was deleted, so that a replay from the first line does not bring it back, and so that a
+-- deletion read before the creation still wins. A checkpoint is buried by its newest creation, of
+-- that time, if that one's session is deleted: older creations of its id do not come back either.
 CREATE TABLE IF NOT EXISTS tombstones (
     kind       text NOT NULL CHECK (kind IN ('session', 'checkpoint')),
     key        text COLLATE "C" NOT NULL,

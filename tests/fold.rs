@@ -1,7 +1,6 @@
 //! `fold_sessions`: many parts, one session, in any order and from several agents at once.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use postgres::{Client, Transaction};
 
@@ -38,7 +37,7 @@ fn fold_at_once(database: &TestDatabase, first: &str, second: &str) {
     thread::scope(|scope| {
         let second =
             scope.spawn(|| change_and_fold(&mut database.client(), second).commit().unwrap());
-        wait_until_one_waits_for_a_lock(&mut database.client());
+        database.await_lock_wait();
         first.commit().unwrap();
         second.join().unwrap();
     });
@@ -138,14 +137,4 @@ fn opposite_orders_do_not_deadlock() {
             });
         }
     });
-}
-
-fn wait_until_one_waits_for_a_lock(client: &mut Client) {
-    let sql = "SELECT FROM pg_stat_activity
-               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while client.query(sql, &[]).unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "the second agent never waited");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

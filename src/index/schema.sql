@@ -200,7 +200,7 @@ SELECT session_id, started_at, ended_at, status,
            AS best_checkpoint_phi
 FROM telemetry_sessions s;
 
--- What was deleted or pruned, so that a deletion read before the creation still wins.
+-- What was deleted, so that a deletion read before the creation still wins.
 CREATE TABLE IF NOT EXISTS tombstones (
     kind       TEXT NOT NULL,  -- 'session', 'checkpoint'
     key        TEXT NOT NULL,

@@ -11,11 +11,12 @@ use postgres::types::Type;
 use tidelog::{SegmentId, SessionId};
 use uuid::Uuid;
 
+use crate::checkpoints;
 use crate::database::DatabaseError;
+use crate::deletion;
 use crate::field::Field;
-use crate::insert::{Method, insert, unnest};
+use crate::insert::{Method, insert};
 use crate::rows::{BatchRows, PartEnd, PartStart};
-use crate::table::{self, Rows};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +40,12 @@ pub(crate) fn apply(
     if !move_cursor(transaction, batch)? {
         return Ok(Outcome::Stale);
     }
-    let deleted = deleted_sessions(transaction, batch)?;
+    let deleted = deletion::deleted_sessions(transaction, batch)?;
     if deleted.is_empty() {
         write(transaction, batch, method)?;
     } else {
         write(transaction, &batch.clone().without(&deleted), method)?;
-        purge(transaction, &batch.deletions.keys().collect::<Vec<_>>())?;
+        deletion::purge(transaction, batch)?;
     }
     Ok(Outcome::Applied)
 }
@@ -57,9 +58,10 @@ fn write(
     for rows in batch.immutable() {
         insert(transaction, rows, method)?;
     }
-    write_checkpoints(transaction, batch)?;
+    checkpoints::lock(transaction, batch)?;
+    deletion::write_tombstones(transaction, batch)?;
+    checkpoints::write(transaction, batch)?;
     write_digest(transaction, batch)?;
-    write_tombstones(transaction, batch)?;
     write_parts(transaction, batch)
 }
 
@@ -86,100 +88,6 @@ fn move_cursor(
     Ok(moved == 1)
 }
 
-/// The sessions of this batch that are deleted, be it by the batch itself.
-///
-/// Each session's lock is held to the end of the transaction: shared to write, alone to delete. So
-/// no row of a session can arrive beside its deletion.
-fn deleted_sessions(
-    transaction: &mut Transaction<'_>,
-    batch: &BatchRows,
-) -> Result<BTreeSet<String>, DatabaseError> {
-    if batch.sessions.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let sessions: Vec<&String> = batch.sessions.iter().collect();
-    let alone: Vec<bool> =
-        sessions.iter().map(|session| batch.deletions.contains_key(*session)).collect();
-    transaction.execute_typed(
-        "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(key) ELSE pg_advisory_xact_lock_shared(key) END
-         FROM (SELECT hashtextextended('tidelog session ' || session, 0) AS key, alone
-               FROM unnest($1, $2) AS s (session, alone) ORDER BY 1) AS sessions",
-        &[(&sessions, Type::TEXT_ARRAY), (&alone, Type::BOOL_ARRAY)],
-    )?;
-    let rows = transaction.query_typed(
-        "SELECT DISTINCT key FROM tombstones WHERE kind = 'session' AND key = ANY ($1)",
-        &[(&sessions, Type::TEXT_ARRAY)],
-    )?;
-    let mut deleted: BTreeSet<String> = batch.deletions.keys().cloned().collect();
-    for row in &rows {
-        deleted.insert(row.try_get(0)?);
-    }
-    Ok(deleted)
-}
-
-/// Deletes every row of these sessions, from whatever store. The audit trail stays.
-fn purge(transaction: &mut Transaction<'_>, sessions: &[&String]) -> Result<(), DatabaseError> {
-    const TABLES: [&str; 7] = [
-        "telemetry_records",
-        "emergency_events",
-        "basin_history",
-        "checkpoints",
-        "session_parts",
-        "telemetry_sessions",
-        "sync_session_stats",
-    ];
-    if sessions.is_empty() {
-        return Ok(());
-    }
-    for table in TABLES {
-        let sql = format!("DELETE FROM {table} WHERE session_id = ANY ($1)");
-        transaction.execute_typed(&sql, &[(&sessions, Type::TEXT_ARRAY)])?;
-    }
-    Ok(())
-}
-
-/// The newest creation wins; it is pruned if a pruning of the same store is not older, whichever
-/// of the two arrived first.
-fn write_checkpoints(
-    transaction: &mut Transaction<'_>,
-    batch: &BatchRows,
-) -> Result<(), DatabaseError> {
-    if batch.checkpoints_touched.is_empty() {
-        return Ok(());
-    }
-    // Creation and pruning may come from two segments, and from two agents, at once.
-    transaction.execute_typed(
-        "SELECT FROM sync_stores WHERE store_no = $1 FOR NO KEY UPDATE",
-        &[(&batch.place.store_no, Type::INT4)],
-    )?;
-    let mut rows = Rows::new(&table::CHECKPOINTS);
-    batch.checkpoints.values().for_each(|checkpoint| rows.push(checkpoint.fields.clone()));
-    if rows.len() > 0 {
-        unnest(transaction, &rows, ON_CHECKPOINT_CONFLICT)?;
-    }
-    let touched: Vec<&String> = batch.checkpoints_touched.iter().collect();
-    transaction.execute_typed(
-        "UPDATE checkpoints c SET state = 'pruned'
-         WHERE c.store_no = $1 AND c.checkpoint_id = ANY ($2) AND c.state = 'present'
-           AND EXISTS (SELECT FROM checkpoint_history h JOIN sync_segments g USING (segment_no)
-                       WHERE h.checkpoint_id = c.checkpoint_id AND h.action = 'pruned'
-                         AND h.timestamp >= c.created_at AND g.store_no = c.store_no)",
-        &[(&batch.place.store_no, Type::INT4), (&touched, Type::TEXT_ARRAY)],
-    )?;
-    Ok(())
-}
-
-const ON_CHECKPOINT_CONFLICT: &str = "
-    ON CONFLICT (checkpoint_id, store_no) DO UPDATE
-    SET segment_no = excluded.segment_no, line_no = excluded.line_no,
-        session_id = excluded.session_id, step = excluded.step, created_at = excluded.created_at,
-        phi = excluded.phi, kappa = excluded.kappa, regime = excluded.regime,
-        basin_coords = excluded.basin_coords, basin_coords_exact = excluded.basin_coords_exact,
-        state_dict = excluded.state_dict, metadata = excluded.metadata, file = excluded.file,
-        size_bytes = excluded.size_bytes, sha256 = excluded.sha256, state = 'present'
-    WHERE (old.created_at, old.sha256 COLLATE \"C\")
-        < (excluded.created_at, excluded.sha256 COLLATE \"C\")";
-
 fn write_digest(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<(), DatabaseError> {
     let entries = batch.lines.saturating_sub(batch.quarantine.len());
     transaction.execute_typed(
@@ -193,26 +101,6 @@ fn write_digest(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<
             (&batch.to.chain.as_bytes().as_slice(), Type::BYTEA),
         ],
     )?;
-    Ok(())
-}
-
-fn write_tombstones(
-    transaction: &mut Transaction<'_>,
-    batch: &BatchRows,
-) -> Result<(), DatabaseError> {
-    for (session, deletion) in &batch.deletions {
-        transaction.execute_typed(
-            "INSERT INTO tombstones (kind, key, store_no, segment_no, line_no, deleted_at)
-             VALUES ('session', $1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            &[
-                (session, Type::TEXT),
-                (&batch.place.store_no, Type::INT4),
-                (&batch.place.segment_no, Type::INT4),
-                (&deletion.line_no, Type::INT4),
-                (&Field::Time(deletion.deleted_at), Type::TIMESTAMPTZ),
-            ],
-        )?;
-    }
     Ok(())
 }
 

@@ -7,8 +7,10 @@
 mod agent;
 mod apply;
 pub mod backoff;
+mod checkpoints;
 pub mod connect;
 pub mod database;
+mod deletion;
 mod error;
 mod field;
 mod follow;

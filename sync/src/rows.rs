@@ -50,7 +50,9 @@ pub(crate) struct BatchRows {
     pub(crate) start: Option<PartStart>,
     /// Parts that end, by segment.
     pub(crate) ends: BTreeMap<SegmentId, PartEnd>,
-    pub(crate) deletions: BTreeMap<String, Deletion>,
+    pub(crate) deletions: BTreeMap<String, Burial>,
+    /// Newest creations of checkpoints whose sessions are deleted.
+    pub(crate) void_checkpoints: BTreeMap<String, Burial>,
     /// Every session that a row belongs to.
     pub(crate) sessions: BTreeSet<String>,
     texts: Texts,
@@ -62,7 +64,14 @@ pub(crate) struct CheckpointRow {
     /// What makes it newer than another: time, then SHA-256.
     version: (Timestamp, String),
     session: Option<String>,
+    line_no: i32,
     pub(crate) fields: [Field; 17],
+}
+
+impl CheckpointRow {
+    fn burial(&self) -> Burial {
+        Burial { time: self.version.0, line_no: self.line_no }
+    }
 }
 
 /// The beginning of a segment's part of its session.
@@ -86,11 +95,12 @@ pub(crate) struct PartEnd {
     pub(crate) session: String,
 }
 
-/// The deletion of a session.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Deletion {
+/// The deletion of a session, or the creation of a checkpoint that is void because its session is
+/// deleted. Of two the later one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Burial {
+    pub(crate) time: Timestamp,
     pub(crate) line_no: i32,
-    pub(crate) deleted_at: Timestamp,
 }
 
 /// Turns a batch into rows. A line that is damaged becomes a row of the quarantine; one with a text
@@ -153,6 +163,7 @@ impl BatchRows {
             start: begins.then_some(PartStart::UNKNOWN),
             ends: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            void_checkpoints: BTreeMap::new(),
             sessions: place.session.iter().map(ToString::to_string).collect(),
             texts: Texts::default(),
         }
@@ -175,8 +186,13 @@ impl BatchRows {
         self.records = self.records.without(sessions);
         self.emergencies = self.emergencies.without(sessions);
         self.basins = self.basins.without(sessions);
-        self.checkpoints
-            .retain(|_, row| !row.session.as_ref().is_some_and(|id| sessions.contains(id)));
+        for (id, row) in std::mem::take(&mut self.checkpoints) {
+            if row.session.as_ref().is_some_and(|session| sessions.contains(session)) {
+                self.void_checkpoints.insert(id, row.burial());
+            } else {
+                self.checkpoints.insert(id, row);
+            }
+        }
         self.ends.retain(|_, end| !sessions.contains(&end.session));
         if self.place.session.as_ref().is_some_and(|id| sessions.contains(id.as_str())) {
             self.start = None;
@@ -202,9 +218,10 @@ impl BatchRows {
             Body::CheckpointCreated(created) => self.add_checkpoint(line_no, time, created),
             Body::Checkpoint(action) => self.add_action(line_no, time, action),
             Body::SessionDeleted { session_id } => {
-                let deletion = Deletion { line_no, deleted_at: time };
+                let burial = Burial { time, line_no };
                 self.sessions.insert(session_id.to_string());
-                self.deletions.entry(session_id.to_string()).or_insert(deletion);
+                let last = self.deletions.entry(session_id.to_string()).or_insert(burial);
+                *last = burial.max(*last);
                 Ok(())
             }
             other => self.add_unknown(line_no, other, raw),
@@ -359,7 +376,7 @@ impl BatchRows {
             size_bytes.into(),
             Field::Text(sha256.clone()),
         ];
-        let new = CheckpointRow { version: (time, sha256), session, fields };
+        let new = CheckpointRow { version: (time, sha256), session, line_no, fields };
         match self.checkpoints.get(&id) {
             Some(known) if known.version >= new.version => {}
             _ => {

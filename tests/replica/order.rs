@@ -1,5 +1,7 @@
 //! Whichever segment comes first, the rows are the same, and the same as in the index.
 
+use postgres::Transaction;
+
 use super::*;
 use crate::support::compare::check_replica;
 
@@ -7,6 +9,8 @@ use crate::support::compare::check_replica;
 type Part<'a> = (u32, Option<&'a str>, &'a [&'a str]);
 
 const START: &str = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
+const DELETED: &str =
+    r#"{"timestamp":"2026-01-05T09:50:00Z","event":"session_deleted","session_id":"gone"}"#;
 
 fn write_part(files: &Files, (number, session, lines): Part<'_>) {
     let folder = files.store.root().join("logs/telemetry");
@@ -22,19 +26,35 @@ fn write_part(files: &Files, (number, session, lines): Part<'_>) {
     fs::write(folder.join(format!("part-{number}.jsonl")), text).unwrap();
 }
 
-/// Sends the segments one after the other, in both orders, and gives the replica.
-fn in_any_order(one: Part<'_>, other: Part<'_>) -> TestDatabase {
-    let [first, second] = [[one, other], [other, one]].map(|order| {
-        let (files, database) = (Files::new(), TestDatabase::create());
-        for part in order {
-            write_part(&files, part);
-            once(&files, &database).unwrap();
-        }
-        check_replica(&files.store, &mut database.client());
-        database
-    });
-    assert_eq!(rows(&first), rows(&second));
-    first
+/// Sends the segments one after the other, in every order, and gives the last replica.
+fn in_any_order(parts: &[Part<'_>]) -> TestDatabase {
+    let replicas: Vec<TestDatabase> = orders(parts).into_iter().map(sent).collect();
+    for pair in replicas.windows(2) {
+        assert_eq!(rows(&pair[0]), rows(&pair[1]));
+    }
+    replicas.into_iter().last().unwrap()
+}
+
+fn sent(parts: Vec<Part<'_>>) -> TestDatabase {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    for part in parts {
+        write_part(&files, part);
+        once(&files, &database).unwrap();
+    }
+    check_replica(&files.store, &mut database.client());
+    database
+}
+
+fn orders<'a>(parts: &[Part<'a>]) -> Vec<Vec<Part<'a>>> {
+    let begin_with = |index: usize| {
+        let mut rest = parts.to_vec();
+        let first = rest.remove(index);
+        orders(&rest).into_iter().map(move |rest| [vec![first], rest].concat())
+    };
+    match parts {
+        [] => vec![Vec::new()],
+        _ => (0..parts.len()).flat_map(begin_with).collect(),
+    }
 }
 
 /// Rows as text, without the numbers that a database gives its segments.
@@ -52,7 +72,7 @@ fn rows(database: &TestDatabase) -> Vec<String> {
 #[test]
 fn the_header_of_a_part_tells_its_session_whatever_an_end_says() {
     let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"other","segment":"6f2a3b1c-0000-4000-8000-000000000007"}"#;
-    let database = in_any_order((7, Some("run-7"), &[START]), (1, None, &[end]));
+    let database = in_any_order(&[(7, Some("run-7"), &[START]), (1, None, &[end])]);
     let mut client = database.client();
     assert_eq!(count(&mut client, "telemetry_sessions"), 1);
     let ended = "telemetry_sessions WHERE session_id = 'run-7' AND status = 'aborted'";
@@ -81,4 +101,65 @@ fn a_part_whose_lines_are_all_damaged_is_a_part() {
     once(&files, &database).unwrap();
     check_replica(&files.store, &mut database.client());
     assert_eq!(count(&mut database.client(), "telemetry_sessions WHERE status = 'active'"), 1);
+}
+
+fn created(id: &str, minute: u32) -> String {
+    format!(
+        "{{\"timestamp\":\"2026-01-05T09:{minute}:00Z\",\"event\":\"checkpoint_created\",\
+         \"checkpoint\":{{\"checkpoint_id\":\"{id}\",\"phi\":0.7,\"file\":\"{id}.npz\",\
+         \"size_bytes\":1,\"sha256\":\"00\",\"state_dict\":{{}}}}}}"
+    )
+}
+
+#[test]
+fn the_newest_creation_of_a_checkpoint_counts_even_if_its_session_is_deleted() {
+    for (kept, gone, left) in [(31, 32, 0), (32, 31, 1)] {
+        let database = in_any_order(&[
+            (1, Some("kept"), &[&created("c", kept)]),
+            (2, Some("gone"), &[&created("c", gone)]),
+            (3, None, &[DELETED]),
+        ]);
+        assert_eq!(count(&mut database.client(), "checkpoints WHERE session_id = 'kept'"), left);
+    }
+}
+
+/// Sends one more part while somebody locks checkpoints in the order of their ids, as
+/// `update_checkpoint_rankings()` does.
+fn check_lock_order(sent: Part<'_>, more: Part<'_>) {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    write_part(&files, sent);
+    once(&files, &database).unwrap();
+    write_part(&files, more);
+    let mut client = database.client();
+    let mut ranking = client.transaction().unwrap();
+    let lock = |ranking: &mut Transaction<'_>, id: &str| {
+        let sql = "SELECT FROM checkpoints WHERE checkpoint_id = $1 FOR UPDATE";
+        ranking.execute(sql, &[&id]).unwrap();
+    };
+    lock(&mut ranking, "a");
+    thread::scope(|scope| {
+        let agent = scope.spawn(|| once(&files, &database));
+        database.await_lock_wait();
+        lock(&mut ranking, "b");
+        ranking.commit().unwrap();
+        agent.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_locks_checkpoints_in_the_order_of_their_ids() {
+    let pruned =
+        r#"{"timestamp":"2026-01-05T09:40:00Z","event":"checkpoint_pruned","checkpoint_id":"a"}"#;
+    check_lock_order(
+        (1, Some("run-1"), &[&created("a", 31), &created("b", 31)]),
+        (2, Some("run-1"), &[&created("b", 32), pruned]),
+    );
+}
+
+#[test]
+fn a_deletion_locks_checkpoints_in_the_order_of_their_ids() {
+    check_lock_order(
+        (1, Some("gone"), &[&created("b", 31), &created("a", 31)]),
+        (2, None, &[DELETED]),
+    );
 }

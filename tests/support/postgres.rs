@@ -1,6 +1,8 @@
 //! Fresh databases on a real PostgreSQL server.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 use tidelog_sync::schema;
@@ -40,6 +42,18 @@ impl TestDatabase {
         let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1";
         server.execute(end, &[&self.name]).unwrap();
         Self::clone_of(&mut server, &self.name)
+    }
+
+    /// Returns when somebody waits for a lock.
+    pub(crate) fn await_lock_wait(&self) {
+        let sql = "SELECT FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let mut client = self.client();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while client.query(sql, &[]).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "nobody ever waited for a lock");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn clone_of(server: &mut Client, template: &str) -> Self {
