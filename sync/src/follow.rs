@@ -12,7 +12,7 @@ use tidelog::journal::{BatchLimits, Cursor, Segment, SegmentReader};
 use crate::error::SyncError;
 use crate::quarantine::Refusal;
 use crate::replica::{self, Digest, SegmentRow};
-use crate::rows::{self, BatchRows, PartStart, Place};
+use crate::rows::{self, BatchRows, Place};
 use crate::state::SegmentState;
 
 /// Size of a batch. Memory holds two: one being read, one being written.
@@ -269,12 +269,9 @@ pub(crate) fn quarantined_line(
 ) -> Result<Option<Arc<BatchRows>>, SyncError> {
     let one = BatchLimits { lines_max: 1, bytes_max: 1 };
     let Some(batch) = SegmentReader::open(path, from)?.next_batch(one)? else { return Ok(None) };
-    let mut rows = rows::refused_by_server(place, from, &batch, refusal)
-        .map_err(|_| SyncError::TooManyLines { path: path.to_owned() })?;
-    if from == Cursor::START && place.session.is_some() {
-        rows.start = Some(PartStart::default());
-    }
-    Ok(Some(Arc::new(rows)))
+    rows::refused_by_server(place, from, &batch, refusal)
+        .map(|rows| Some(Arc::new(rows)))
+        .map_err(|_| SyncError::TooManyLines { path: path.to_owned() })
 }
 
 /// The first batch that the file does not agree with; `None` if the batches are not there to tell.
