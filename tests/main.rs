@@ -11,6 +11,7 @@ mod crash;
 mod end_to_end;
 mod faults;
 mod fold;
+mod format;
 mod hostile;
 mod import;
 mod index;
