@@ -204,7 +204,7 @@ pub enum Action {
     Loaded,
     /// Its file was removed on purpose.
     Pruned,
-    /// It became the best of its session.
+    /// Its Φ is above all earlier ones of this attempt, as its writer saw them.
     Ranked,
 }
 
