@@ -60,7 +60,7 @@ pub(crate) fn write(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// Appends a line as [`write`] does, or tells why there can be none; what the buffer holds then is
+/// Appends a line as [`write()`] does, or tells why there is none; what the buffer holds then is
 /// of no use.
 pub(crate) fn write_checked(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
     let begin = buffer.len();
