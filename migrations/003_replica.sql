@@ -61,6 +61,7 @@ CREATE TABLE IF NOT EXISTS sync_batches (
 CREATE TABLE IF NOT EXISTS sync_quarantine (
     segment_no      integer NOT NULL,
     line_no         integer NOT NULL,
+    session_id      text COLLATE "C",  -- goes when the session is deleted
     sqlstate        text,  -- NULL: refused before it reached the database
     reason          text NOT NULL,
     raw             bytea NOT NULL,
@@ -77,6 +78,7 @@ CREATE TABLE IF NOT EXISTS sync_quarantine (
 CREATE TABLE IF NOT EXISTS sync_unknown (
     segment_no integer NOT NULL,
     line_no    integer NOT NULL,
+    session_id text COLLATE "C",  -- goes when the session is deleted
     event      text NOT NULL,
     raw        bytea NOT NULL,
     PRIMARY KEY (segment_no, line_no)

@@ -85,13 +85,13 @@ const ON_TOMBSTONE_CONFLICT: &str = "
         deleted_at = excluded.deleted_at
     WHERE old.deleted_at < excluded.deleted_at";
 
-/// Deletes every row of the sessions that the batch deletes, from whatever store. The audit trail
-/// stays.
+/// Deletes every row of the sessions that the batch deletes, from whatever store, and lines that were
+/// kept raw. The audit trail stays.
 pub(crate) fn purge(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
 ) -> Result<(), DatabaseError> {
-    const TABLES: [&str; 7] = [
+    const TABLES: [&str; 9] = [
         "telemetry_records",
         "emergency_events",
         "basin_history",
@@ -99,6 +99,8 @@ pub(crate) fn purge(
         "session_parts",
         "telemetry_sessions",
         "sync_session_stats",
+        "sync_quarantine",
+        "sync_unknown",
     ];
     if batch.deletions.is_empty() {
         return Ok(());

@@ -88,9 +88,9 @@ mod tests {
         let sql = unnest_sql(&Rows::new(&SYNC_UNKNOWN), "ON CONFLICT DO NOTHING");
         assert_eq!(
             sql,
-            "INSERT INTO sync_unknown AS old (segment_no, line_no, event, raw) \
-             SELECT segment_no, line_no, event, raw \
-             FROM unnest($1, $2, $3, $4) AS new (segment_no, line_no, event, raw) \
+            "INSERT INTO sync_unknown AS old (segment_no, line_no, session_id, event, raw) \
+             SELECT segment_no, line_no, session_id, event, raw \
+             FROM unnest($1, $2, $3, $4, $5) AS new (segment_no, line_no, session_id, event, raw) \
              ON CONFLICT DO NOTHING"
         );
     }

@@ -39,11 +39,18 @@ impl Refusal {
 
 /// A row of `sync_quarantine`. `raw` is the line without its newline, or the beginning of a huge
 /// one; the hash is that of `raw`.
-pub(crate) fn row(place: &Place, line_no: i32, raw: &[u8], refusal: Refusal) -> [Field; 8] {
+pub(crate) fn row(
+    place: &Place,
+    line_no: i32,
+    session: Field,
+    raw: &[u8],
+    refusal: Refusal,
+) -> [Field; 9] {
     let bytes = refusal.bytes_total.unwrap_or(raw.len() as u64);
     [
         place.segment_no.into(),
         line_no.into(),
+        session,
         refusal.sqlstate.map_or(Field::Null, Field::Text),
         Field::Text(refusal.reason.replace('\0', "\u{fffd}")),
         Field::Bytes(raw.to_vec()),

@@ -63,7 +63,7 @@ pub(crate) struct BatchRows {
 pub(crate) struct CheckpointRow {
     /// What makes it newer than another: time, then SHA-256.
     version: (Timestamp, String),
-    session: Option<String>,
+    session: Field,
     line_no: i32,
     pub(crate) fields: [Field; 17],
 }
@@ -119,7 +119,7 @@ pub(crate) fn from_batch(
         let added = rows.add(line_no, line, batch.raw(line));
         let changed = rows.texts.take_changed().then(Refusal::changed_text);
         if let Some(refusal) = added.err().or(changed) {
-            rows.quarantine.push(quarantine::row(place, line_no, batch.raw(line), refusal));
+            rows.quarantine(line_no, line, batch.raw(line), refusal);
         }
     }
     Ok(rows)
@@ -138,7 +138,7 @@ pub(crate) fn refused_by_server(
     let mut rows = BatchRows::empty(place, from, batch);
     for line in batch.lines() {
         let line_no = i32::try_from(line.number)?;
-        rows.quarantine.push(quarantine::row(place, line_no, batch.raw(line), refusal.clone()));
+        rows.quarantine(line_no, line, batch.raw(line), refusal.clone());
     }
     Ok(rows)
 }
@@ -186,8 +186,10 @@ impl BatchRows {
         self.records = self.records.without(sessions);
         self.emergencies = self.emergencies.without(sessions);
         self.basins = self.basins.without(sessions);
+        self.quarantine = self.quarantine.without(sessions);
+        self.unknown = self.unknown.without(sessions);
         for (id, row) in std::mem::take(&mut self.checkpoints) {
-            if row.session.as_ref().is_some_and(|session| sessions.contains(session)) {
+            if matches!(&row.session, Field::Text(session) if sessions.contains(session)) {
                 self.void_checkpoints.insert(id, row.burial());
             } else {
                 self.checkpoints.insert(id, row);
@@ -198,6 +200,14 @@ impl BatchRows {
             self.start = None;
         }
         self
+    }
+
+    fn quarantine(&mut self, line_no: i32, line: &Line, raw: &[u8], refusal: Refusal) {
+        let session = match &line.content {
+            Content::Entry(entry) => self.session_of(named_session(&entry.body)),
+            Content::Invalid(_) => self.session_of(None),
+        };
+        self.quarantine.push(quarantine::row(&self.place, line_no, session, raw, refusal));
     }
 
     fn add(&mut self, line_no: i32, line: &Line, raw: &[u8]) -> Result<(), Refusal> {
@@ -235,10 +245,11 @@ impl BatchRows {
     }
 
     /// The session of the segment, or else the one that an entry names.
-    fn session_of(&mut self, named: Option<&SessionId>) -> Option<String> {
-        let session = self.place.session.as_ref().or(named)?.to_string();
+    fn session_of(&mut self, named: Option<&SessionId>) -> Field {
+        let Some(session) = self.place.session.as_ref().or(named) else { return Field::Null };
+        let session = session.to_string();
         self.sessions.insert(session.clone());
-        Some(session)
+        Field::Text(session)
     }
 
     fn add_record(
@@ -309,7 +320,7 @@ impl BatchRows {
             self.place.segment_no.into(),
             line_no.into(),
             Field::Text(emergency.event_id.to_string()),
-            self.session_of(emergency.session_id.as_ref()).map_or(Field::Null, Field::Text),
+            self.session_of(emergency.session_id.as_ref()),
             time.into(),
             emergency.step.into(),
             self.texts.field(Some(&emergency.reason)),
@@ -362,7 +373,7 @@ impl BatchRows {
             self.place.store_no.into(),
             self.place.segment_no.into(),
             line_no.into(),
-            session.clone().map_or(Field::Null, Field::Text),
+            session.clone(),
             created.step.into(),
             time.into(),
             created.phi.into(),
@@ -425,13 +436,25 @@ impl BatchRows {
             Body::Unknown { event } => event.as_str(),
             _ => "(an entry newer than this agent)",
         };
+        let session = self.session_of(None);
         self.unknown.push([
             self.place.segment_no.into(),
             line_no.into(),
+            session,
             self.texts.field(Some(event)),
             Field::Bytes(raw.to_vec()),
         ]);
         Ok(())
+    }
+}
+
+/// The session that an entry names, which may stand in a segment that belongs to none.
+fn named_session(body: &Body) -> Option<&SessionId> {
+    match body {
+        Body::Emergency(emergency) => emergency.session_id.as_ref(),
+        Body::CheckpointCreated(created) => created.session_id.as_ref(),
+        Body::SessionEnded(ended) => ended.of.as_ref().map(|part| &part.session_id),
+        _ => None,
     }
 }
 

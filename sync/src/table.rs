@@ -97,10 +97,11 @@ pub(crate) static BASIN_HISTORY: Table = Table {
 
 pub(crate) static SYNC_QUARANTINE: Table = Table {
     name: "sync_quarantine",
-    session_column: None,
+    session_column: Some(2),
     columns: &[
         ("segment_no", Int4),
         ("line_no", Int4),
+        ("session_id", Text),
         ("sqlstate", Text),
         ("reason", Text),
         ("raw", Bytes),
@@ -112,8 +113,14 @@ pub(crate) static SYNC_QUARANTINE: Table = Table {
 
 pub(crate) static SYNC_UNKNOWN: Table = Table {
     name: "sync_unknown",
-    session_column: None,
-    columns: &[("segment_no", Int4), ("line_no", Int4), ("event", Text), ("raw", Bytes)],
+    session_column: Some(2),
+    columns: &[
+        ("segment_no", Int4),
+        ("line_no", Int4),
+        ("session_id", Text),
+        ("event", Text),
+        ("raw", Bytes),
+    ],
 };
 
 /// Checkpoints do change: a checkpoint that is saved again under its id is the newer one.
@@ -191,8 +198,14 @@ mod tests {
 
     #[test]
     fn session_columns_are_where_the_tables_say() {
-        let tables = [&TELEMETRY_RECORDS, &EMERGENCY_EVENTS, &BASIN_HISTORY, &CHECKPOINTS];
-        for table in tables {
+        for table in [
+            &TELEMETRY_RECORDS,
+            &EMERGENCY_EVENTS,
+            &BASIN_HISTORY,
+            &SYNC_QUARANTINE,
+            &SYNC_UNKNOWN,
+            &CHECKPOINTS,
+        ] {
             let column = table.session_column.and_then(|index| table.columns.get(index));
             assert_eq!(column, Some(&("session_id", Text)), "{}", table.name);
         }
@@ -200,9 +213,8 @@ mod tests {
 
     #[test]
     fn rows_of_a_deleted_session_are_left_out() {
-        let mut rows = Rows::new(&SYNC_UNKNOWN);
-        let row = || [Field::Int4(1), Field::Int4(2), Field::Text("s".into()), Field::Null];
-        rows.push(row());
+        let mut rows = Rows::new(&CHECKPOINT_HISTORY);
+        rows.push([const { Field::Null }; 6]);
         let deleted = BTreeSet::from(["s".to_owned()]);
         assert_eq!(rows.clone().without(&deleted).len(), 1);
         let mut records = Rows::new(&BASIN_HISTORY);

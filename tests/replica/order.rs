@@ -163,3 +163,17 @@ fn a_deletion_locks_checkpoints_in_the_order_of_their_ids() {
         (2, None, &[DELETED]),
     );
 }
+
+#[test]
+fn no_line_of_a_deleted_session_is_kept_raw() {
+    let emergency = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"emergency","session_id":"gone","emergency":{"event_id":"e","reason":"\u0000","severity":"high"}}"#;
+    let unknown = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"new"}"#;
+    let database = in_any_order(&[
+        (1, Some("gone"), &["no entry", unknown]),
+        (2, None, &[emergency, "no entry", unknown]),
+        (3, None, &[DELETED]),
+    ]);
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "sync_quarantine"), 1);
+    assert_eq!(count(&mut client, "sync_unknown"), 1);
+}
