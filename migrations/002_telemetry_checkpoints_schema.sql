@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS emergency_events (
     metric     text,
     value      double precision,
     threshold  double precision,
-    telemetry  jsonb,  -- the record at that moment
+    telemetry  jsonb,  -- the record at that moment; floats that jsonb would change are tagged
     metadata   jsonb,
     PRIMARY KEY (segment_no, line_no)
 );

@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::{BufMut, BytesMut};
 use pgvector::Vector;
 use postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
-use tidelog::{BasinCoords, Timestamp};
+use tidelog::{BasinCoords, FLOAT_FIELDS, Telemetry, Timestamp, Value};
 
 /// A value of a row. The column's [`ColumnType`] decides how it travels.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +114,19 @@ pub(crate) fn basin_fields(point: Option<&BasinCoords>) -> [Field; 2] {
         if finite { Field::Vector(rounded) } else { Field::Null },
         if finite && lossless { Field::Null } else { Field::Floats(exact.to_vec()) },
     ]
+}
+
+/// Telemetry as one JSON value. `jsonb` has no -0.0 and takes large floats for integers, so finite
+/// numbers are in the form of free-form values, which tags such floats. It reads back the same.
+pub(crate) fn telemetry_json(telemetry: &Telemetry) -> serde_json::Result<serde_json::Value> {
+    let mut json = serde_json::to_value(telemetry)?;
+    for name in FLOAT_FIELDS {
+        let number = telemetry.float(name).filter(|number| number.is_finite());
+        if let (Some(number), Some(field)) = (number, json.get_mut(name)) {
+            *field = serde_json::to_value(Value::Float(number))?;
+        }
+    }
+    Ok(json)
 }
 
 impl ToSql for Field {

@@ -26,6 +26,10 @@ impl Refusal {
         Self::of("text holds U+0000; shown as U+FFFD".into())
     }
 
+    pub(crate) fn no_json(name: &str, error: &serde_json::Error) -> Self {
+        Self::of(format!("{name} cannot be written as JSON: {error}"))
+    }
+
     /// A line of `bytes` bytes, its newline included.
     pub(crate) fn too_long(bytes: u64) -> Self {
         let reason = tidelog::LineError::TooLong { bytes }.to_string();

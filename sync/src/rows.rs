@@ -12,7 +12,7 @@ use tidelog::{
     SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
 };
 
-use crate::field::{Field, basin_fields};
+use crate::field::{Field, basin_fields, telemetry_json};
 use crate::quarantine::{self, Refusal};
 use crate::table::{self, Rows};
 use crate::texts::Texts;
@@ -316,6 +316,8 @@ impl BatchRows {
         time: Timestamp,
         emergency: &Emergency,
     ) -> Result<(), Refusal> {
+        let telemetry = emergency.telemetry.as_ref().map(telemetry_json).transpose();
+        let telemetry = telemetry.map_err(|error| Refusal::no_json("telemetry", &error))?;
         let row = [
             self.place.segment_no.into(),
             line_no.into(),
@@ -328,7 +330,7 @@ impl BatchRows {
             self.texts.field(emergency.metric.as_deref()),
             emergency.value.into(),
             emergency.threshold.into(),
-            self.texts.json("telemetry", emergency.telemetry.as_ref())?,
+            self.texts.json("telemetry", telemetry.as_ref())?,
             self.texts.json("metadata", emergency.metadata.as_ref())?,
         ];
         self.emergencies.push(row);

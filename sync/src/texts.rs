@@ -34,8 +34,7 @@ impl Texts {
         value: Option<&impl Serialize>,
     ) -> Result<Field, Refusal> {
         let Some(value) = value else { return Ok(Field::Null) };
-        let json = serde_json::to_string(value)
-            .map_err(|error| Refusal::of(format!("{name} cannot be written as JSON: {error}")))?;
+        let json = serde_json::to_string(value).map_err(|error| Refusal::no_json(name, &error))?;
         let clean = without_nul(&json);
         self.is_changed |= clean != json;
         Ok(Field::Json(clean))

@@ -1,5 +1,7 @@
 //! Values come back exactly; what was pruned or deleted stays so.
 
+use tidelog::FLOAT_FIELDS;
+
 use super::*;
 
 #[test]
@@ -21,6 +23,32 @@ fn numbers_come_back_bit_for_bit() {
         let extra: Telemetry = serde_json::from_str(row.get(3)).unwrap();
         assert_eq!(extra.extra["x"], Value::Float(phi));
     }
+}
+
+#[test]
+fn telemetry_of_an_emergency_comes_back_bit_for_bit() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    let telemetry = Telemetry {
+        phi: Some(-0.0),
+        kappa_eff: Some(1e16),
+        curvature: Some(f64::MAX),
+        grounding: Some(f64::NAN),
+        generativity: Some(0.1),
+        ..Telemetry::default()
+    };
+    let mut emergency = Emergency::new(EventId::new("e-1").unwrap(), "collapse", "high");
+    emergency.telemetry = Some(telemetry.clone().with("x", -0.0));
+    session.record_emergency(emergency).unwrap();
+    once(&files, &database).unwrap();
+    let sql = "SELECT telemetry::text FROM emergency_events";
+    let row = database.client().query_one(sql, &[]).unwrap();
+    let read: Telemetry = serde_json::from_str(row.get(0)).unwrap();
+    for name in FLOAT_FIELDS {
+        let bits = [&read, &telemetry].map(|telemetry| telemetry.float(name).map(f64::to_bits));
+        assert_eq!(bits[0], bits[1], "{name}");
+    }
+    assert_eq!(read.extra["x"], Value::Float(-0.0));
 }
 
 #[test]
