@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS telemetry_records (
 -- A session's records, and its latest one in exactly the order of `latest_telemetry`; it also
 -- finds (session_id, step) by scanning one session's entries.
 CREATE INDEX IF NOT EXISTS telemetry_records_session
-    ON telemetry_records (session_id, timestamp, step, line_no);
+    ON telemetry_records (session_id, timestamp, step, line_no, segment_no);
 -- Retention and time ranges over all sessions; block ranges cost next to nothing on insert.
 CREATE INDEX IF NOT EXISTS telemetry_records_timestamp
     ON telemetry_records USING brin (timestamp) WITH (pages_per_range = 32, autosummarize = on);
@@ -99,8 +99,10 @@ CREATE TABLE IF NOT EXISTS emergency_events (
 CREATE INDEX IF NOT EXISTS emergency_events_session ON emergency_events (session_id, timestamp);
 -- "Recent emergencies."
 CREATE INDEX IF NOT EXISTS emergency_events_timestamp ON emergency_events (timestamp);
--- "All critical ones, newest first."
-CREATE INDEX IF NOT EXISTS emergency_events_severity ON emergency_events (severity, timestamp);
+-- "All critical ones, newest first", as WHERE left(severity, 64) = 'critical': an index has no room
+-- for any text.
+CREATE INDEX IF NOT EXISTS emergency_events_severity
+    ON emergency_events (left(severity, 64), timestamp);
 
 CREATE TABLE IF NOT EXISTS checkpoints (
     checkpoint_id      text COLLATE "C" NOT NULL,
@@ -178,7 +180,7 @@ CROSS JOIN LATERAL (
     SELECT *
     FROM telemetry_records t
     WHERE t.session_id = s.session_id
-    ORDER BY t.timestamp DESC, t.step DESC, t.line_no DESC
+    ORDER BY t.timestamp DESC, t.step DESC, t.line_no DESC, t.segment_no DESC
     LIMIT 1
 ) r;
 

@@ -175,3 +175,27 @@ fn latest_telemetry_takes_the_greatest_timestamp_then_step_then_line() {
     let row = client.query_one("SELECT * FROM latest_telemetry", &[]).unwrap();
     assert_eq!((row.get::<_, i64>("step"), row.get::<_, f64>("phi")), (8, 0.3));
 }
+
+#[test]
+fn severity_may_be_any_text() {
+    let database = TestDatabase::create();
+    let sql = "INSERT INTO emergency_events (event_id, severity)
+               SELECT 'e', string_agg(md5(n::text), '') FROM generate_series(1, 1000) AS n";
+    assert_eq!(database.client().execute(sql, &[]).unwrap(), 1);
+}
+
+#[test]
+fn latest_of_two_segments_with_equal_records_is_that_of_the_later_segment() {
+    let database = TestDatabase::create();
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "INSERT INTO telemetry_sessions (session_id) VALUES ('s');
+             INSERT INTO telemetry_records (segment_no, line_no, session_id, timestamp, step, phi)
+             SELECT segment_no, 2, 's', '2026-01-05', 1, segment_no
+             FROM unnest('{2, 3, 1}'::integer[]) AS segment_no",
+        )
+        .unwrap();
+    let phi: f64 = client.query_one("SELECT phi FROM latest_telemetry", &[]).unwrap().get(0);
+    assert_eq!(phi.to_bits(), 3.0_f64.to_bits());
+}

@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS telemetry_records (
 
 -- A session's records, and its latest one in exactly the order of `latest_telemetry`.
 CREATE INDEX IF NOT EXISTS telemetry_records_session
-    ON telemetry_records (session_id, timestamp, step, line_no);
+    ON telemetry_records (session_id, timestamp, step, line_no, segment_no);
 -- "Highest phi." Random order makes it dearer on insert than everything else together: a long
 -- catch-up is twice as fast if it drops this index first and creates it again at the end.
 CREATE INDEX IF NOT EXISTS telemetry_records_phi ON telemetry_records (phi);
@@ -147,7 +147,7 @@ JOIN telemetry_records r ON r.rowid = (
     SELECT t.rowid
     FROM telemetry_records t
     WHERE t.session_id = s.session_id
-    ORDER BY t.timestamp DESC, t.step DESC, t.line_no DESC
+    ORDER BY t.timestamp DESC, t.step DESC, t.line_no DESC, t.segment_no DESC
     LIMIT 1
 );
 
