@@ -44,16 +44,39 @@ CREATE TABLE IF NOT EXISTS sync_segments (
     updated_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- One row per committed batch, so that `verify` can compare ranges without reading every row.
+-- The newest batches of each segment, so that a file that changed after it was sent can be told where.
+-- A digest covers every line before next_line.
 CREATE TABLE IF NOT EXISTS sync_batches (
     segment_no   integer NOT NULL,
     first_line   integer NOT NULL,
     next_line    integer NOT NULL,
-    entry_count  integer NOT NULL,
     digest       bytea NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (segment_no, first_line)
 );
+
+-- Keeps the newest 1,000 batches of each segment of a store. The oldest of these then stands for all
+-- before it. Not for the transaction of a batch: callers queue up.
+CREATE OR REPLACE FUNCTION merge_batches(store_no integer) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('tidelog merge_batches'));
+
+    DELETE FROM sync_batches b
+    USING sync_segments g
+    CROSS JOIN LATERAL (
+        SELECT n.first_line FROM sync_batches n WHERE n.segment_no = g.segment_no
+        ORDER BY n.first_line DESC OFFSET 999 LIMIT 1
+    ) oldest
+    WHERE g.store_no = $1 AND b.segment_no = g.segment_no AND b.first_line < oldest.first_line;
+
+    UPDATE sync_batches b SET first_line = 0
+    FROM sync_segments g
+    WHERE g.store_no = $1 AND b.segment_no = g.segment_no AND b.first_line > 0
+      AND b.first_line = (SELECT min(n.first_line) FROM sync_batches n
+                          WHERE n.segment_no = g.segment_no);
+END
+$$;
 
 -- Lines that are invalid, or that this database refused, whole (or their beginning, if huge). Beside
 -- them, lines that have their rows, but not exactly: PostgreSQL has no U+0000 in texts, so the row

@@ -199,3 +199,30 @@ fn latest_of_two_segments_with_equal_records_is_that_of_the_later_segment() {
     let phi: f64 = client.query_one("SELECT phi FROM latest_telemetry", &[]).unwrap().get(0);
     assert_eq!(phi.to_bits(), 3.0_f64.to_bits());
 }
+
+#[test]
+fn old_batches_are_merged_without_a_gap() {
+    let database = TestDatabase::create();
+    let mut client = database.client();
+    let add = "INSERT INTO sync_batches (segment_no, first_line, next_line, digest)
+               SELECT 1, n, n + 1, '' FROM generate_series($1::integer, $2::integer) AS n";
+    client
+        .batch_execute(
+            "INSERT INTO sync_stores (store_no, store_id)
+             VALUES (1, '6f2a3b1c-0000-4000-8000-000000000000');
+             INSERT INTO sync_segments (segment_no, segment_id, store_no, file_name)
+             VALUES (1, '6f2a3b1c-0000-4000-8000-000000000001', 1, 's.jsonl')",
+        )
+        .unwrap();
+    let mut from = 0;
+    for (until, expected) in [(999, 1000), (1499, 1000), (1500, 1000)] {
+        client.execute(add, &[&from, &until]).unwrap();
+        client.execute("SELECT merge_batches(1)", &[]).unwrap();
+        let sql = "SELECT count(*), min(first_line), max(next_line),
+                          sum(next_line - first_line) FROM sync_batches";
+        let row = client.query_one(sql, &[]).unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i32>(1)), (expected, 0));
+        assert_eq!((row.get::<_, i32>(2), row.get::<_, i64>(3)), (until + 1, i64::from(until + 1)));
+        from = until + 1;
+    }
+}

@@ -89,15 +89,13 @@ fn move_cursor(
 }
 
 fn write_digest(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<(), DatabaseError> {
-    let entries = batch.lines.saturating_sub(batch.quarantine.len());
     transaction.execute_typed(
-        "INSERT INTO sync_batches (segment_no, first_line, next_line, entry_count, digest)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        "INSERT INTO sync_batches (segment_no, first_line, next_line, digest)
+         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         &[
             (&batch.place.segment_no, Type::INT4),
             (&i64::from(batch.from.next_line), Type::INT8),
             (&i64::from(batch.to.next_line), Type::INT8),
-            (&i64::try_from(entries).unwrap_or(i64::MAX), Type::INT8),
             (&batch.to.chain.as_bytes().as_slice(), Type::BYTEA),
         ],
     )?;
