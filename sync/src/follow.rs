@@ -140,7 +140,7 @@ impl Follower {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
             Err(source) => return Err(self.io("inspect", source)),
         };
-        Ok(match length.cmp(&known.cursor.next_byte) {
+        Ok(match length.cmp(&next_entry_byte(&self.segment.path, &known.cursor)?) {
             std::cmp::Ordering::Equal => Look::CaughtUp { is_active },
             std::cmp::Ordering::Greater => Look::Behind { length },
             std::cmp::Ordering::Less => Look::Short { length },
@@ -258,6 +258,14 @@ impl Reading {
         self.from = rows.to;
         Ok(Some(Arc::new(rows)))
     }
+}
+
+/// Where the next entry begins or will begin. The header is sent with the first entry, never alone.
+pub(crate) fn next_entry_byte(path: &Path, cursor: &Cursor) -> Result<u64, SyncError> {
+    if cursor.next_line > 0 {
+        return Ok(cursor.next_byte);
+    }
+    Ok(SegmentReader::chain_at(path, 1)?.map_or(0, |after_header| after_header.next_byte))
 }
 
 /// Reads one line again, to put it into quarantine. Its segment's part of a session begins even so.

@@ -11,6 +11,7 @@ use tidelog::{Store, StoreId, Timestamp};
 
 use crate::connect::Target;
 use crate::error::SyncError;
+use crate::follow;
 use crate::listing;
 use crate::replica::{Replica, SegmentRow, file_name};
 
@@ -23,9 +24,9 @@ pub struct Status {
     pub database: &'static str,
     /// Why the database is not ready, and what to do; null if it is.
     pub database_reason: Option<String>,
-    /// Lines that are not in the replica, incomplete last lines left out; null without a database.
+    /// Entries that are not in the replica, incomplete last lines left out; null without a database.
     pub lag_lines: Option<u64>,
-    /// Bytes that are not in the replica; null without a database.
+    /// Bytes of entries that are not in the replica; null without a database.
     pub lag_bytes: Option<u64>,
     /// Age of the oldest entry that is not in the replica, in seconds; 0 if there is none, null
     /// without a database.
@@ -141,15 +142,16 @@ fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStat
     let row = rows.and_then(|rows| rows.iter().find(|row| row.segment == segment.header.segment));
     let cursor = row.map_or(Cursor::START, |row| row.cursor);
     let has_database = rows.is_some();
-    let is_behind = has_database && bytes > cursor.next_byte;
-    let lines = if is_behind { lines_from(&segment.path, cursor.next_byte)? } else { 0 };
+    let sent_bytes = follow::next_entry_byte(&segment.path, &cursor)?;
+    let is_behind = has_database && bytes > sent_bytes;
+    let lines = if is_behind { lines_from(&segment.path, sent_bytes)? } else { 0 };
     Ok(SegmentStatus {
         file: file_name(segment),
         session_id: segment.header.session.as_ref().map(ToString::to_string),
         bytes,
         state: has_database.then(|| row.map_or("discovered".into(), |row| row.state.clone())),
         lag_lines: has_database.then_some(lines),
-        lag_bytes: has_database.then(|| bytes.saturating_sub(cursor.next_byte)),
+        lag_bytes: has_database.then(|| bytes.saturating_sub(sent_bytes)),
         lag_seconds: if lines > 0 { age(&segment.path, cursor)? } else { None },
     })
 }

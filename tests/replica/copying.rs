@@ -143,7 +143,7 @@ fn status_tells_the_lag_with_and_without_a_database() {
     assert_eq!((without.database, without.lag_lines), ("not named", None));
     let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
     let ask = || status(files.store.root(), Some(&target)).unwrap();
-    assert_eq!((ask().database, ask().lag_lines), ("ready", Some(7)));
+    assert_eq!((ask().database, ask().lag_lines), ("ready", Some(6)));
     once(&files, &database).unwrap();
     record(&session, 5..8);
     let behind = ask();
@@ -163,4 +163,25 @@ fn a_database_without_a_schema_blocks_and_says_what_to_run() {
     assert!(error.contains("tidelog-sync migrate"), "{error}");
     let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
     assert_eq!(status(files.store.root(), Some(&target)).unwrap().database, "blocked");
+}
+
+#[test]
+fn a_segment_without_entries_is_no_lag_and_is_sealed() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 3);
+    let path = files.segment("session_run-1.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.split_inclusive('\n').next().unwrap()).unwrap();
+    let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
+    let ask = || status(files.store.root(), Some(&target)).unwrap();
+    assert_eq!(
+        (ask().lag_lines, ask().lag_bytes, ask().lag_seconds),
+        (Some(0), Some(0), Some(0.0))
+    );
+    once(&files, &database).unwrap();
+    assert_eq!(ask().segments[0].state.as_deref(), Some("sealed"));
+    let mut client = database.client();
+    let before = versions(&mut client);
+    once(&files, &database).unwrap();
+    assert_eq!(versions(&mut client), before);
 }
