@@ -31,6 +31,9 @@ const BATCH: Duration = Duration::from_secs(75);
 const LONG_LIMITS: Limits = Limits { statement: Duration::from_secs(600), ..LIMITS };
 const LONG: Duration = Duration::from_secs(620);
 
+/// The number that no store has.
+const NO_STORE: i32 = 0;
+
 /// A connection to the replica of one store.
 pub(crate) struct Replica {
     database: Database,
@@ -96,16 +99,16 @@ impl Replica {
         Ok(Self { database, store_no })
     }
 
-    /// Connects to look only; none if the database does not know the store.
+    /// Connects to look only, also if the database does not know the store.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub(crate) fn look(target: &Target, store: StoreId) -> Result<Option<Self>, SyncError> {
+    pub(crate) fn look(target: &Target, store: StoreId) -> Result<Self, SyncError> {
         let mut database = open(target)?;
         let store = store.as_uuid();
         let store_no = database
             .run(SHORT, "looking for the store", move |client| find_store(client, store))?;
-        Ok(store_no.map(|store_no| Self { database, store_no }))
+        Ok(Self { database, store_no: store_no.unwrap_or(NO_STORE) })
     }
 
     /// Makes segments known, each with a cursor at its start, and returns the rows of all segments
@@ -139,14 +142,19 @@ impl Replica {
                     ],
                 )?;
             }
-            let rows = client.query_typed(
-                "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte,
-                        chain_hash, state, sealed
-                 FROM sync_segments WHERE store_no = $1 OR segment_id = ANY ($2)",
-                &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)],
-            )?;
-            rows.iter().map(SegmentRow::read).collect()
+            read_segments(client, store_no, &ids)
         })
+    }
+
+    /// The rows of these segments and of all others of the store. Writes nothing.
+    pub(crate) fn segments(
+        &mut self,
+        segments: &[Segment],
+    ) -> Result<Vec<SegmentRow>, DatabaseError> {
+        let store_no = self.store_no;
+        let ids: Vec<Uuid> = segments.iter().map(|s| s.header.segment.as_uuid()).collect();
+        self.database
+            .run(SHORT, "reading cursors", move |client| read_segments(client, store_no, &ids))
     }
 
     /// A segment's cursor as it is now.
@@ -281,10 +289,9 @@ impl Replica {
     pub(crate) fn query<T: Send + 'static>(
         &mut self,
         what: &str,
-        work: impl FnOnce(&mut Client, i32) -> Result<T, postgres::Error> + Send + 'static,
+        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        let store_no = self.store_no;
-        self.database.run(SHORT, what, move |client| Ok(work(client, store_no)?))
+        self.database.run(SHORT, what, move |client| Ok(work(client)?))
     }
 }
 
@@ -300,6 +307,20 @@ fn find_store(client: &mut Client, store: Uuid) -> Result<Option<i32>, DatabaseE
     let sql = "SELECT store_no FROM sync_stores WHERE store_id = $1";
     let rows = client.query_typed(sql, &[(&store, Type::UUID)])?;
     Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+}
+
+fn read_segments(
+    client: &mut Client,
+    store_no: i32,
+    ids: &[Uuid],
+) -> Result<Vec<SegmentRow>, DatabaseError> {
+    let rows = client.query_typed(
+        "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte, chain_hash,
+                state, sealed
+         FROM sync_segments WHERE store_no = $1 OR segment_id = ANY ($2)",
+        &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)],
+    )?;
+    rows.iter().map(SegmentRow::read).collect()
 }
 
 impl SegmentRow {

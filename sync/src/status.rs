@@ -63,7 +63,6 @@ pub struct SegmentStatus {
 }
 
 /// What the replica knows of a store.
-#[derive(Default)]
 struct Known {
     segments: Vec<SegmentRow>,
     quarantined_lines: i64,
@@ -78,7 +77,8 @@ struct Known {
 pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError> {
     let store = Store::open_read_only(root)?;
     let listing = listing::list(store.root(), |_| false)?;
-    let (database, database_reason, known) = match target.map(|target| ask(target, store.id())) {
+    let asked = target.map(|target| ask(target, store.id(), &listing.segments));
+    let (database, database_reason, known) = match asked {
         None => ("not named", None, None),
         Some(Ok(known)) => ("ready", None, Some(known)),
         Some(Err(error)) => (word(&error), Some(error.to_string()), None),
@@ -113,22 +113,23 @@ fn word(error: &SyncError) -> &'static str {
     }
 }
 
-fn ask(target: &Target, store: StoreId) -> Result<Known, SyncError> {
-    let Some(mut replica) = Replica::look(target, store)? else { return Ok(Known::default()) };
-    let segments = replica.register(&[])?;
-    let known = replica.query("reading the status", |client, store_no| {
-        let of_store = [(&store_no as _, postgres::types::Type::INT4)];
+/// What the replica has of the store, and of segments that came into its folder from another one.
+fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, SyncError> {
+    let mut replica = Replica::look(target, store)?;
+    let segments = replica.segments(listed)?;
+    let numbers: Vec<i32> = segments.iter().map(|row| row.segment_no).collect();
+    let known = replica.query("reading the status", move |client| {
+        let of_segments = [(&numbers as _, postgres::types::Type::INT4_ARRAY)];
         let counts = client.query_typed_one(
-            "SELECT (SELECT count(*) FROM sync_quarantine JOIN sync_segments USING (segment_no)
-                     WHERE store_no = $1),
-                    (SELECT max(updated_at) FROM sync_segments WHERE store_no = $1)",
-            &of_store,
+            "SELECT (SELECT count(*) FROM sync_quarantine WHERE segment_no = ANY ($1)),
+                    (SELECT max(updated_at) FROM sync_segments WHERE segment_no = ANY ($1))",
+            &of_segments,
         )?;
         let shared = client.query_typed(
             "SELECT session_id FROM sync_segments WHERE session_id IS NOT NULL
-             GROUP BY session_id HAVING count(DISTINCT store_no) > 1 AND bool_or(store_no = $1)
+             GROUP BY session_id HAVING count(DISTINCT store_no) > 1 AND bool_or(segment_no = ANY ($1))
              ORDER BY session_id",
-            &of_store,
+            &of_segments,
         )?;
         let shared_sessions = shared.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         Ok((counts.try_get(0)?, counts.try_get(1)?, shared_sessions))

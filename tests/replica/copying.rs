@@ -185,3 +185,18 @@ fn a_segment_without_entries_is_no_lag_and_is_sealed() {
     once(&files, &database).unwrap();
     assert_eq!(versions(&mut client), before);
 }
+
+#[test]
+fn status_knows_segments_that_came_from_another_store() {
+    let (files, moved, database) = (Files::new(), Files::new(), TestDatabase::create());
+    files.records("run-1", 3);
+    once(&files, &database).unwrap();
+    fs::create_dir_all(moved.segment("")).unwrap();
+    let name = "session_run-1.jsonl";
+    fs::copy(files.segment(name), moved.segment(name)).unwrap();
+    let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
+    let found = status(moved.store.root(), Some(&target)).unwrap();
+    assert_eq!((found.lag_lines, found.segments[0].state.as_deref()), (Some(0), Some("sealed")));
+    assert!(found.last_commit_at.is_some());
+    assert_eq!(count(&mut database.client(), "sync_stores"), 1);
+}
