@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -14,6 +15,8 @@ use crate::ids::StoreId;
 
 /// How long a process waits for another one's transaction; one takes milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two tries to switch a file that others have open.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// More than there are different statements in one catch-up.
 const STATEMENTS_KEPT: usize = 64;
 
@@ -67,9 +70,26 @@ pub(super) fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     db.pragma_update(None, "trusted_schema", false)?;
-    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    use_wal(db)?;
     // a power cut may take the last batches, never the whole: they are read again
     db.pragma_update(None, "synchronous", "normal")
+}
+
+/// SQLite does not wait for others that switch a new file at the same moment, so this does.
+fn use_wal(db: &Connection) -> rusqlite::Result<()> {
+    let start = Instant::now();
+    loop {
+        match db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
+            Err(error) if is_busy(&error) && start.elapsed() < BUSY_TIMEOUT => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// Empties a file that SQLite cannot read, while other processes may have it open.
