@@ -18,7 +18,7 @@ use super::marker::HeldMarker;
 use super::segment::{self, Header};
 use crate::disk;
 use crate::entry::Entry;
-use crate::entry::line::{self, LINE_BYTES_MAX};
+use crate::entry::line;
 use crate::error::{Error, Result};
 
 /// The one writer of one segment.
@@ -121,8 +121,8 @@ impl SegmentWriter {
             state: Arc::default(),
         };
         writer.append_lines(|header, buffer| {
-            line::write(header, buffer)?;
-            first.map_or(Ok(()), |entry| line::write(entry, buffer))
+            line::write_checked(header, buffer)?;
+            first.map_or(Ok(()), |entry| line::write_checked(entry, buffer))
         })?;
         writer.next_line = 1 + u32::from(first.is_some());
         writer.persist()?;
@@ -142,7 +142,7 @@ impl SegmentWriter {
         if self.next_line >= SEGMENT_LINES_MAX {
             return Err(Error::SegmentFull { path: self.path.clone(), limit: SEGMENT_LINES_MAX });
         }
-        self.append_lines(|_, buffer| line::write(entry, buffer))?;
+        self.append_lines(|_, buffer| line::write_checked(entry, buffer))?;
         let number = self.next_line;
         self.next_line += 1;
         Ok(number)
@@ -150,20 +150,13 @@ impl SegmentWriter {
 
     fn append_lines(
         &mut self,
-        write: impl FnOnce(&Header, &mut Vec<u8>) -> Result<(), serde_json::Error>,
+        write: impl FnOnce(&Header, &mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
         if self.state.poisoned.load(Ordering::Acquire) {
             return Err(Error::SegmentPoisoned { path: self.path.clone() });
         }
         self.buffer.clear();
-        write(&self.header, &mut self.buffer).map_err(|error| Error::InvalidValue {
-            what: "entry",
-            reason: format!("cannot be written as JSON: {error}"),
-        })?;
-        if self.buffer.len() > LINE_BYTES_MAX {
-            let bytes = std::mem::take(&mut self.buffer).len();
-            return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
-        }
+        write(&self.header, &mut self.buffer).inspect_err(|_| self.buffer = Vec::new())?; // a line that is too long must not stay
         if let Err(error) = (&*self.file).write_all(&self.buffer) {
             self.take_back_partial_line();
             return Err(Error::io("write", &self.path)(error));
