@@ -15,7 +15,7 @@ use crate::connect::Target;
 use crate::error::SyncError;
 use crate::insert::Method;
 use crate::pass::Pass;
-use crate::refresh::Refresh;
+use crate::refresh::{self, Refresh};
 use crate::replica::Replica;
 use crate::ship::Shipped;
 use crate::sqlstate::Class;
@@ -33,6 +33,7 @@ pub struct Agent {
     pass: Pass,
     /// Kept from one attempt to the next where the server only refused something.
     replica: Option<Replica>,
+    refresh: Refresh,
     notice: Box<dyn FnMut(&Notice)>,
 }
 
@@ -69,7 +70,13 @@ impl Agent {
         let store = Store::open_read_only(store)?;
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
         let pass = Pass::new(&store, method);
-        Ok(Self { target, pass, replica: None, notice: Box::new(notice) })
+        Ok(Self {
+            target,
+            pass,
+            replica: None,
+            refresh: Refresh::default(),
+            notice: Box::new(notice),
+        })
     }
 
     /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
@@ -150,17 +157,17 @@ impl Agent {
     fn send_all(&mut self) -> Result<(), SyncError> {
         self.connected(|agent, replica| {
             while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {}
-            Refresh::default().all(replica)
+            refresh::all(replica)
         })
     }
 
     /// What comes, as it comes.
     fn follow(&mut self, wake: &Wake, stop: &AtomicBool) -> Result<(), SyncError> {
         self.connected(|agent, replica| {
-            let mut refresh = Refresh::default();
             while !stop.load(Ordering::Relaxed) {
                 let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
-                refresh.if_due(replica, agent.pass.batches())?;
+                let batches = agent.pass.batches();
+                agent.refresh.if_due(replica, batches, agent.pass.touched())?;
                 if shipped == Shipped::Everything {
                     wake.wait(stop);
                 }
@@ -190,6 +197,7 @@ impl Agent {
         self.tell(AgentState::Connecting(self.target.redacted().to_owned()));
         let mut replica = Replica::connect(&self.target, self.pass.store_id())?;
         self.pass.connect(&mut replica, &mut self.notice)?;
+        self.refresh = Refresh::default();
         self.tell(AgentState::Ready);
         Ok(replica)
     }

@@ -1,6 +1,6 @@
 //! All segments of a store, visited in turn.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,7 @@ impl Pass {
                 method,
                 report: Report::default(),
                 deadline: None,
+                touched: BTreeSet::new(),
                 sealed: Vec::new(),
             },
         }
@@ -62,6 +63,11 @@ impl Pass {
     /// Transactions so far.
     pub(crate) fn batches(&self) -> u64 {
         self.shipper.report.batches
+    }
+
+    /// Sessions that were written to since their statistics were up to date.
+    pub(crate) fn touched(&mut self) -> &mut BTreeSet<String> {
+        &mut self.shipper.touched
     }
 
     pub(crate) fn report(&self) -> Report {

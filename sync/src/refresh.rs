@@ -1,51 +1,95 @@
 //! Statistics of sessions and the ranking of checkpoints, outside the transactions of batches.
 //!
 //! What is out of date is computed from the database. So a crash between a batch and its statistics
-//! leaves nothing behind that the next look would not find.
+//! leaves nothing behind that the next full look would not find.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::error::SyncError;
 use crate::replica::Replica;
+use crate::sqlstate::Class;
 
 /// The shortest pause between two refreshes.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 /// A refresh takes at most this part of the time: one in …
 const TIME_SHARE: u32 = 10;
+/// How long one statement may take when nothing waits for it.
+const LIMIT: Duration = Duration::from_secs(600);
+/// How long one statement may take at first while lines wait, doubled when it was too short.
+const BRIEF: Duration = Duration::from_secs(2);
+const BRIEF_MAX: Duration = Duration::from_secs(30);
 
-/// When the next refresh may be.
+/// Refreshes between batches.
 #[derive(Debug)]
 pub(crate) struct Refresh {
     due: Instant,
-    /// Number of batches at the last refresh; none before the first.
+    /// Number of batches at the last complete refresh; none before the first, which looks at every
+    /// session. Later ones look at those that this agent wrote to.
     batches: Option<u64>,
+    limit: Duration,
 }
 
 impl Default for Refresh {
     fn default() -> Self {
-        Self { due: Instant::now(), batches: None }
+        Self { due: Instant::now(), batches: None, limit: BRIEF }
     }
 }
 
-impl Refresh {
-    /// Brings everything up to date.
-    pub(crate) fn all(&mut self, replica: &mut Replica) -> Result<(), SyncError> {
-        for stale in replica.stale_sessions()? {
-            replica.refresh_session(stale)?;
-        }
-        replica.refresh_rankings()?;
-        Ok(())
+/// Brings everything up to date, however long it takes.
+pub(crate) fn all(replica: &mut Replica) -> Result<(), SyncError> {
+    replica.refresh_rankings(LIMIT)?;
+    for stale in replica.stale_sessions(None, LIMIT)? {
+        replica.refresh_session(stale, LIMIT)?;
     }
+    Ok(())
+}
 
-    /// Brings everything up to date if batches were applied since, and the last time is long ago.
-    pub(crate) fn if_due(&mut self, replica: &mut Replica, batches: u64) -> Result<(), SyncError> {
+impl Refresh {
+    /// Brings up to date what it can in short time, if batches were applied since and the last time
+    /// is long ago. `touched` holds the sessions that were written to since it was complete.
+    pub(crate) fn if_due(
+        &mut self,
+        replica: &mut Replica,
+        batches: u64,
+        touched: &mut BTreeSet<String>,
+    ) -> Result<(), SyncError> {
         let start = Instant::now();
         if self.batches == Some(batches) || start < self.due {
             return Ok(());
         }
-        self.all(replica)?;
-        self.batches = Some(batches);
+        let outcome = self.brief(replica, touched);
         self.due = start + PAUSE_MIN.max(start.elapsed() * TIME_SHARE);
-        Ok(())
+        match outcome {
+            Ok(true) => {
+                touched.clear();
+                self.batches = Some(batches);
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(error) if error.class() == Some(Class::Retry) => {
+                self.limit = BRIEF_MAX.min(self.limit * 2);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings up to date what it can in short time; whether that was everything.
+    pub(crate) fn brief(
+        &self,
+        replica: &mut Replica,
+        touched: &BTreeSet<String>,
+    ) -> Result<bool, SyncError> {
+        let start = Instant::now();
+        replica.refresh_rankings(self.limit)?;
+        let only = self.batches.map(|_| touched.iter().cloned().collect());
+        for stale in replica.stale_sessions(only, self.limit)? {
+            if start.elapsed() > self.limit {
+                return Ok(false);
+            }
+            replica.refresh_session(stale, self.limit)?;
+        }
+        Ok(true)
     }
 }

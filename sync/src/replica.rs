@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::types::Type;
-use postgres::{Client, Row};
+use postgres::{Client, Row, Transaction};
 use tidelog::journal::{ChainHash, Cursor, Segment};
 use tidelog::{SegmentId, StoreId};
 use uuid::Uuid;
@@ -27,9 +27,11 @@ const LIMITS: Limits = Limits {
 const SHORT: Duration = Duration::from_secs(30);
 /// How long a batch may take: one statement at its limit, and then some.
 const BATCH: Duration = Duration::from_secs(75);
-/// Reading every record of a session, or deleting it.
+/// Deleting every row of a session.
 const LONG_LIMITS: Limits = Limits { statement: Duration::from_secs(600), ..LIMITS };
 const LONG: Duration = Duration::from_secs(620);
+/// What a transaction may take beyond the limit of its one long statement.
+const MARGIN: Duration = Duration::from_secs(15);
 
 /// The number that no store has.
 const NO_STORE: i32 = 0;
@@ -232,22 +234,30 @@ impl Replica {
     }
 
     /// Sessions of this store whose statistics were calculated from fewer or other rows than are
-    /// here. Computed from the database alone, so that it outlives a crash of the agent.
-    pub(crate) fn stale_sessions(&mut self) -> Result<Vec<StaleSession>, DatabaseError> {
+    /// here, those with few lines first; `only` of these, if given. Computed from the database
+    /// alone, so that it outlives a crash of the agent.
+    pub(crate) fn stale_sessions(
+        &mut self,
+        only: Option<Vec<String>>,
+        limit: Duration,
+    ) -> Result<Vec<StaleSession>, DatabaseError> {
         let store_no = self.store_no;
-        self.database.run(SHORT, "looking for stale statistics", move |client| {
-            let rows = client.query_typed(
+        self.within(limit, "looking for stale statistics", move |transaction| {
+            let rows = transaction.query_typed(
                 "SELECT s.session_id, l.lines
                  FROM (SELECT session_id, sum(next_line)::bigint AS lines,
                               bool_or(store_no = $1) AS is_ours
-                       FROM sync_segments WHERE session_id IS NOT NULL GROUP BY session_id) l
+                       FROM sync_segments
+                       WHERE session_id IS NOT NULL AND ($2 IS NULL OR session_id = ANY ($2))
+                       GROUP BY session_id) l
                  JOIN telemetry_sessions s USING (session_id)
                  LEFT JOIN sync_session_stats t USING (session_id)
                  WHERE l.is_ours
                    AND (t.lines IS DISTINCT FROM l.lines
                         OR s.emergency_count <> (SELECT count(*) FROM emergency_events e
-                                                 WHERE e.session_id = s.session_id))",
-                &[(&store_no, Type::INT4)],
+                                                 WHERE e.session_id = s.session_id))
+                 ORDER BY l.lines",
+                &[(&store_no, Type::INT4), (&only, Type::TEXT_ARRAY)],
             )?;
             rows.iter()
                 .map(|row| Ok(StaleSession { session: row.try_get(0)?, lines: row.try_get(1)? }))
@@ -256,33 +266,44 @@ impl Replica {
     }
 
     /// Calculates the statistics of one session anew. It reads every record of it.
-    pub(crate) fn refresh_session(&mut self, stale: StaleSession) -> Result<(), DatabaseError> {
-        self.database.run(LONG, "calculating the statistics of a session", move |client| {
-            transaction(client, &LONG_LIMITS, |transaction| {
-                // The number of lines was read before: rows that came since make it stale again.
-                transaction.execute_typed(
-                    "SELECT update_session_stats($1)",
-                    &[(&stale.session, Type::TEXT)],
-                )?;
-                transaction.execute_typed(
-                    "INSERT INTO sync_session_stats AS old (session_id, lines) VALUES ($1, $2)
-                     ON CONFLICT (session_id) DO UPDATE SET lines = excluded.lines
-                     WHERE old.lines <> excluded.lines",
-                    &[(&stale.session, Type::TEXT), (&stale.lines, Type::INT8)],
-                )?;
-                Ok(())
-            })
+    pub(crate) fn refresh_session(
+        &mut self,
+        stale: StaleSession,
+        limit: Duration,
+    ) -> Result<(), DatabaseError> {
+        self.within(limit, "calculating the statistics of a session", move |transaction| {
+            // The number of lines was read before: rows that came since make it stale again.
+            transaction.execute_typed(
+                "SELECT update_session_stats($1)",
+                &[(&stale.session, Type::TEXT)],
+            )?;
+            transaction.execute_typed(
+                "INSERT INTO sync_session_stats AS old (session_id, lines) VALUES ($1, $2)
+                 ON CONFLICT (session_id) DO UPDATE SET lines = excluded.lines
+                 WHERE old.lines <> excluded.lines",
+                &[(&stale.session, Type::TEXT), (&stale.lines, Type::INT8)],
+            )?;
+            Ok(())
         })
     }
 
     /// Ranks the checkpoints anew; writes only ranks that change.
-    pub(crate) fn refresh_rankings(&mut self) -> Result<(), DatabaseError> {
-        self.database.run(BATCH, "ranking checkpoints", |client| {
-            transaction(client, &LIMITS, |transaction| {
-                transaction.execute_typed("SELECT update_checkpoint_rankings()", &[])?;
-                Ok(())
-            })
+    pub(crate) fn refresh_rankings(&mut self, limit: Duration) -> Result<(), DatabaseError> {
+        self.within(limit, "ranking checkpoints", |transaction| {
+            transaction.execute_typed("SELECT update_checkpoint_rankings()", &[])?;
+            Ok(())
         })
+    }
+
+    /// Runs a transaction whose statements may each take so long.
+    fn within<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let limits = Limits { statement: limit, ..LIMITS };
+        self.database.run(limit + MARGIN, what, move |client| transaction(client, &limits, work))
     }
 
     /// Runs anything else with the short limit.

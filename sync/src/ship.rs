@@ -1,5 +1,6 @@
 //! Sends the lines of one segment, after a look at whether it still is the segment that was sent.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -42,6 +43,8 @@ pub(crate) struct Shipper {
     pub(crate) report: Report,
     /// When to give up, and how long that was.
     pub(crate) deadline: Option<(Instant, Duration)>,
+    /// Sessions that were written to; whoever refreshes their statistics clears it.
+    pub(crate) touched: BTreeSet<String>,
     /// Segments whose end was reached, to be written down together.
     pub(crate) sealed: Vec<(i32, Cursor)>,
 }
@@ -283,6 +286,7 @@ impl Shipper {
         visit.known.cursor = batch.to;
         visit.known.sealed = false;
         visit.follower.passed(batch.from, batch.lines);
+        self.touched.extend(batch.sessions.iter().cloned());
         self.report.batches += 1;
         self.report.lines += batch.lines as u64;
         self.report.quarantined += batch.quarantine.len() as u64;

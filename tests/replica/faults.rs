@@ -236,3 +236,25 @@ fn a_part_begins_although_the_server_refuses_its_first_line() {
     assert_eq!(count(&mut client, "session_parts WHERE attempt = 1"), 1);
     assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'active'"), 1);
 }
+
+#[test]
+fn slow_statistics_hold_up_no_lines() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION update_session_stats(session_id text) RETURNS void
+             LANGUAGE sql AS 'SELECT pg_sleep(120)'",
+        )
+        .unwrap();
+    while_running(&files, &database, |_| {
+        for count in [3, 4, 5] {
+            await_count(&mut client, "telemetry_records", count);
+            record(&session, count..count + 1);
+        }
+        await_count(&mut client, "telemetry_records", 6);
+    })
+    .unwrap();
+}
