@@ -24,6 +24,7 @@ use crate::wake::Wake;
 
 /// How long an agent that was asked to stop goes on sending what is there.
 const DRAIN: Duration = Duration::from_secs(25);
+const NOT_DRAINED: SyncError = SyncError::NotDrained { seconds: DRAIN.as_secs() };
 
 /// Follows the files of one store and keeps a database an exact replica of them.
 ///
@@ -147,15 +148,29 @@ impl Agent {
 
     fn drain(&mut self) -> Result<Report, SyncError> {
         self.tell(AgentState::Draining);
-        self.pass.give_up_after(DRAIN);
-        self.send_all()?;
+        let until = Instant::now() + DRAIN;
+        let outcome = self.connected(Some(until), |agent, replica| {
+            while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {
+                if Instant::now() >= until {
+                    return Err(NOT_DRAINED);
+                }
+            }
+            // What is not up to date in time is found at the next start.
+            agent.refresh.brief(replica, agent.pass.touched()).ok();
+            Ok(())
+        });
+        self.replica = None;
+        match outcome {
+            Err(_) if Instant::now() >= until => return Err(NOT_DRAINED),
+            outcome => outcome?,
+        }
         self.tell(AgentState::Stopped);
         Ok(self.pass.report())
     }
 
     /// Everything that is there, then the statistics.
     fn send_all(&mut self) -> Result<(), SyncError> {
-        self.connected(|agent, replica| {
+        self.connected(None, |agent, replica| {
             while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {}
             refresh::all(replica)
         })
@@ -163,7 +178,7 @@ impl Agent {
 
     /// What comes, as it comes.
     fn follow(&mut self, wake: &Wake, stop: &AtomicBool) -> Result<(), SyncError> {
-        self.connected(|agent, replica| {
+        self.connected(None, |agent, replica| {
             while !stop.load(Ordering::Relaxed) {
                 let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
                 let batches = agent.pass.batches();
@@ -177,15 +192,18 @@ impl Agent {
     }
 
     /// Works on the connection that is there, or a new one. Only a failure after which the server
-    /// goes on with the same connection leaves it.
+    /// goes on with the same connection leaves it. No call lasts longer than `until`.
     fn connected(
         &mut self,
+        until: Option<Instant>,
         work: impl FnOnce(&mut Self, &mut Replica) -> Result<(), SyncError>,
     ) -> Result<(), SyncError> {
+        self.pass.give_up_at(until);
         let mut replica = match self.replica.take() {
             Some(replica) => replica,
-            None => self.connect()?,
+            None => self.connect(until)?,
         };
+        replica.give_up_at(until);
         let outcome = work(self, &mut replica);
         if outcome.as_ref().err().is_none_or(|error| error.class() == Some(Class::Retry)) {
             self.replica = Some(replica);
@@ -193,9 +211,9 @@ impl Agent {
         outcome
     }
 
-    fn connect(&mut self) -> Result<Replica, SyncError> {
+    fn connect(&mut self, until: Option<Instant>) -> Result<Replica, SyncError> {
         self.tell(AgentState::Connecting(self.target.redacted().to_owned()));
-        let mut replica = Replica::connect(&self.target, self.pass.store_id())?;
+        let mut replica = Replica::connect(&self.target, self.pass.store_id(), until)?;
         self.pass.connect(&mut replica, &mut self.notice)?;
         self.refresh = Refresh::default();
         self.tell(AgentState::Ready);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidelog::journal::Segment;
 use tidelog::{SegmentId, Store, StoreId};
@@ -45,7 +45,7 @@ impl Pass {
             shipper: Shipper {
                 method,
                 report: Report::default(),
-                deadline: None,
+                until: None,
                 touched: BTreeSet::new(),
                 sealed: Vec::new(),
             },
@@ -89,9 +89,9 @@ impl Pass {
         followers.map(|follower| follower.segment.path.clone())
     }
 
-    /// Gives up so much later.
-    pub(crate) fn give_up_after(&mut self, limit: Duration) {
-        self.shipper.deadline = Some((Instant::now() + limit, limit));
+    /// Leaves what is not sent by then.
+    pub(crate) fn give_up_at(&mut self, until: Option<Instant>) {
+        self.shipper.until = until;
     }
 
     /// Learns from a new connection where every segment stands.

@@ -1,7 +1,7 @@
 //! The database as the agent sees it: stores, segments and their cursors, and calls with an end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::types::Type;
 use postgres::{Client, Row, Transaction};
@@ -40,6 +40,8 @@ const NO_STORE: i32 = 0;
 pub(crate) struct Replica {
     database: Database,
     store_no: i32,
+    /// No call lasts longer than until then.
+    until: Option<Instant>,
 }
 
 /// A segment's row in `sync_segments`.
@@ -73,14 +75,18 @@ pub(crate) struct StaleSession {
 }
 
 impl Replica {
-    /// Connects, checks the schema and makes the store known.
+    /// Connects, checks the schema and makes the store known, all before `until` if given.
     ///
     /// # Errors
     /// The database is not reached, or its schema is another one; both have a remedy in the text.
-    pub(crate) fn connect(target: &Target, store: StoreId) -> Result<Self, SyncError> {
-        let mut database = open(target)?;
+    pub(crate) fn connect(
+        target: &Target,
+        store: StoreId,
+        until: Option<Instant>,
+    ) -> Result<Self, SyncError> {
+        let mut replica = Self::open(target, until)?;
         let store = store.as_uuid();
-        let store_no = database.run(SHORT, "registering the store", move |client| {
+        let store_no = replica.run(SHORT, "registering the store", move |client| {
             let agent = [(&store as _, Type::UUID), (&env!("CARGO_PKG_VERSION") as _, Type::TEXT)];
             client.execute_typed(
                 "INSERT INTO sync_stores (store_id, agent_version) SELECT $1, $2
@@ -97,8 +103,8 @@ impl Replica {
             find_store(client, store)
         })?;
         let what = "registering the store".to_owned();
-        let store_no = store_no.ok_or(DatabaseError::Closed { what })?;
-        Ok(Self { database, store_no })
+        replica.store_no = store_no.ok_or(DatabaseError::Closed { what })?;
+        Ok(replica)
     }
 
     /// Connects to look only, also if the database does not know the store.
@@ -106,11 +112,42 @@ impl Replica {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub(crate) fn look(target: &Target, store: StoreId) -> Result<Self, SyncError> {
-        let mut database = open(target)?;
+        let mut replica = Self::open(target, None)?;
         let store = store.as_uuid();
-        let store_no = database
-            .run(SHORT, "looking for the store", move |client| find_store(client, store))?;
-        Ok(Self { database, store_no: store_no.unwrap_or(NO_STORE) })
+        let found =
+            replica.run(SHORT, "looking for the store", move |client| find_store(client, store))?;
+        replica.store_no = found.unwrap_or(NO_STORE);
+        Ok(replica)
+    }
+
+    fn open(target: &Target, until: Option<Instant>) -> Result<Self, SyncError> {
+        let mut target = target.clone();
+        if let Some(until) = until {
+            let hosts = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX).max(1);
+            let left = until.saturating_duration_since(Instant::now());
+            target.connect_timeout = target.connect_timeout.min(left / hosts);
+        }
+        let database = Database::connect(&target)?;
+        let mut replica = Self { database, store_no: NO_STORE, until };
+        replica.run(SHORT, "checking the schema", |client| {
+            schema::check(client).map_err(SyncError::from)
+        })?;
+        Ok(replica)
+    }
+
+    /// Ends every later call by then.
+    pub(crate) fn give_up_at(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
+    fn run<T, E, F>(&mut self, limit: Duration, what: &str, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    {
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.database.run(left.map_or(limit, |left| limit.min(left)), what, work)
     }
 
     /// Makes segments known, each with a cursor at its start, and returns the rows of all segments
@@ -125,7 +162,7 @@ impl Replica {
             segments.iter().map(|s| s.header.session.as_ref().map(ToString::to_string)).collect();
         let names: Vec<String> = segments.iter().map(|s| file_name(s)).collect();
         let attempts: Vec<Option<i32>> = segments.iter().map(|s| attempt(s)).collect();
-        self.database.run(SHORT, "registering segments", move |client| {
+        self.run(SHORT, "registering segments", move |client| {
             if !ids.is_empty() {
                 client.execute_typed(
                     "INSERT INTO sync_segments
@@ -155,13 +192,12 @@ impl Replica {
     ) -> Result<Vec<SegmentRow>, DatabaseError> {
         let store_no = self.store_no;
         let ids: Vec<Uuid> = segments.iter().map(|s| s.header.segment.as_uuid()).collect();
-        self.database
-            .run(SHORT, "reading cursors", move |client| read_segments(client, store_no, &ids))
+        self.run(SHORT, "reading cursors", move |client| read_segments(client, store_no, &ids))
     }
 
     /// A segment's cursor as it is now.
     pub(crate) fn cursor(&mut self, segment_no: i32) -> Result<Cursor, DatabaseError> {
-        self.database.run(SHORT, "reading a cursor", move |client| {
+        self.run(SHORT, "reading a cursor", move |client| {
             let row = client.query_typed_one(
                 "SELECT next_line, next_byte, chain_hash FROM sync_segments WHERE segment_no = $1",
                 &[(&segment_no, Type::INT4)],
@@ -184,7 +220,7 @@ impl Replica {
             true => (LIMITS, BATCH),
             false => (LONG_LIMITS, LONG),
         };
-        self.database.run(deadline, "writing a batch", move |client| {
+        self.run(deadline, "writing a batch", move |client| {
             transaction(client, &limits, |transaction| apply::apply(transaction, &batch, method))
         })
     }
@@ -194,7 +230,7 @@ impl Replica {
         let numbers: Vec<i32> = segments.iter().map(|(number, _)| *number).collect();
         let hashes: Vec<Vec<u8>> =
             segments.iter().map(|(_, cursor)| cursor.chain.as_bytes().to_vec()).collect();
-        self.database.run(SHORT, "sealing segments", move |client| {
+        self.run(SHORT, "sealing segments", move |client| {
             client.execute_typed(
                 "UPDATE sync_segments s SET sealed = true, state = 'sealed', updated_at = now()
                  FROM unnest($1, $2) AS done (segment_no, chain_hash)
@@ -212,7 +248,7 @@ impl Replica {
         segment_no: i32,
         state: &'static str,
     ) -> Result<(), DatabaseError> {
-        self.database.run(SHORT, "noting a state", move |client| {
+        self.run(SHORT, "noting a state", move |client| {
             client.execute_typed(
                 "UPDATE sync_segments SET state = $2 WHERE segment_no = $1 AND state <> $2",
                 &[(&segment_no, Type::INT4), (&state, Type::TEXT)],
@@ -223,7 +259,7 @@ impl Replica {
 
     /// The ends of a segment's batches, in order.
     pub(crate) fn digests(&mut self, segment_no: i32) -> Result<Vec<Digest>, DatabaseError> {
-        self.database.run(SHORT, "reading digests", move |client| {
+        self.run(SHORT, "reading digests", move |client| {
             let rows = client.query_typed(
                 "SELECT first_line, next_line, digest FROM sync_batches
                  WHERE segment_no = $1 ORDER BY next_line",
@@ -303,7 +339,7 @@ impl Replica {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, DatabaseError> + Send + 'static,
     ) -> Result<T, DatabaseError> {
         let limits = Limits { statement: limit, ..LIMITS };
-        self.database.run(limit + MARGIN, what, move |client| transaction(client, &limits, work))
+        self.run(limit + MARGIN, what, move |client| transaction(client, &limits, work))
     }
 
     /// Runs anything else with the short limit.
@@ -312,16 +348,8 @@ impl Replica {
         what: &str,
         work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        self.database.run(SHORT, what, move |client| Ok(work(client)?))
+        self.run(SHORT, what, move |client| Ok(work(client)?))
     }
-}
-
-fn open(target: &Target) -> Result<Database, SyncError> {
-    let mut database = Database::connect(target)?;
-    database.run(SHORT, "checking the schema", |client| {
-        schema::check(client).map_err(SyncError::from)
-    })?;
-    Ok(database)
 }
 
 fn find_store(client: &mut Client, store: Uuid) -> Result<Option<i32>, DatabaseError> {

@@ -41,8 +41,8 @@ pub(crate) enum Shipped {
 pub(crate) struct Shipper {
     pub(crate) method: Method,
     pub(crate) report: Report,
-    /// When to give up, and how long that was.
-    pub(crate) deadline: Option<(Instant, Duration)>,
+    /// When to give up.
+    pub(crate) until: Option<Instant>,
     /// Sessions that were written to; whoever refreshes their statistics clears it.
     pub(crate) touched: BTreeSet<String>,
     /// Segments whose end was reached, to be written down together.
@@ -193,6 +193,9 @@ impl Shipper {
 
     fn read_and_ship(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
         let mut shipped = Shipped::Everything;
+        if self.is_late() {
+            return Ok(Shipped::Part);
+        }
         if visit.is_stopped() {
             return Ok(shipped);
         }
@@ -244,7 +247,9 @@ impl Shipper {
     ) -> Result<Shipped, SyncError> {
         let mut applied = 0;
         for batch in batches {
-            self.check_deadline()?;
+            if self.is_late() {
+                return Ok(Shipped::Part);
+            }
             if !self.apply(visit, &batch?, self.method)? {
                 return Ok(Shipped::Part);
             }
@@ -253,13 +258,8 @@ impl Shipper {
         Ok(if applied == BATCHES_PER_VISIT { Shipped::Part } else { Shipped::Everything })
     }
 
-    fn check_deadline(&self) -> Result<(), SyncError> {
-        match self.deadline {
-            Some((deadline, limit)) if Instant::now() > deadline => {
-                Err(SyncError::NotDrained { seconds: limit.as_secs() })
-            }
-            _ => Ok(()),
-        }
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Whether the batch was applied, so that the one after it can be.

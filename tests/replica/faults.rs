@@ -258,3 +258,22 @@ fn slow_statistics_hold_up_no_lines() {
     })
     .unwrap();
 }
+
+#[test]
+fn an_agent_that_is_asked_to_stop_gives_up_in_time() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 3);
+    database
+        .client()
+        .batch_execute(
+            "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM pg_sleep(50); RETURN NEW; END $$;
+             CREATE TRIGGER hang BEFORE INSERT ON sync_batches FOR EACH ROW EXECUTE FUNCTION hang()",
+        )
+        .unwrap();
+    let start = Instant::now();
+    let stop = AtomicBool::new(true);
+    let error = agent_with(&files, &database, "", |_| {}).run(Duration::ZERO, &stop).unwrap_err();
+    assert!(matches!(error, SyncError::NotDrained { seconds: 25 }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+}
