@@ -20,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 const BRIEF: Duration = Duration::from_secs(2);
 const BRIEF_MAX: Duration = Duration::from_secs(30);
 
+/// Batches after which their records are merged again.
+const MERGE_BATCHES: u64 = 1000;
+
 /// Refreshes between batches.
 #[derive(Debug)]
 pub(crate) struct Refresh {
@@ -27,18 +30,21 @@ pub(crate) struct Refresh {
     /// Number of batches at the last complete refresh; none before the first, which looks at every
     /// session. Later ones look at those that this agent wrote to.
     batches: Option<u64>,
+    /// Number of batches when their records were merged last.
+    merged: u64,
     limit: Duration,
 }
 
 impl Default for Refresh {
     fn default() -> Self {
-        Self { due: Instant::now(), batches: None, limit: BRIEF }
+        Self { due: Instant::now(), batches: None, merged: 0, limit: BRIEF }
     }
 }
 
 /// Brings everything up to date, however long it takes.
 pub(crate) fn all(replica: &mut Replica) -> Result<(), SyncError> {
     replica.refresh_rankings(LIMIT)?;
+    replica.merge_batches(LIMIT)?;
     for stale in replica.stale_sessions(None, LIMIT)? {
         replica.refresh_session(stale, LIMIT)?;
     }
@@ -58,7 +64,10 @@ impl Refresh {
         if self.batches == Some(batches) || start < self.due {
             return Ok(());
         }
-        let outcome = self.brief(replica, touched);
+        let outcome = self.brief(replica, touched).and_then(|is_complete| {
+            self.merge(replica, batches)?;
+            Ok(is_complete)
+        });
         self.due = start + PAUSE_MIN.max(start.elapsed() * TIME_SHARE);
         match outcome {
             Ok(true) => {
@@ -73,6 +82,15 @@ impl Refresh {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps the records of batches few while an agent runs for long.
+    fn merge(&mut self, replica: &mut Replica, batches: u64) -> Result<(), SyncError> {
+        if batches.saturating_sub(self.merged) >= MERGE_BATCHES {
+            replica.merge_batches(self.limit)?;
+            self.merged = batches;
+        }
+        Ok(())
     }
 
     /// Brings up to date what it can in short time; whether that was everything.

@@ -331,6 +331,15 @@ impl Replica {
         })
     }
 
+    /// Merges the records of a segment's oldest batches, so that no segment has very many.
+    pub(crate) fn merge_batches(&mut self, limit: Duration) -> Result<(), DatabaseError> {
+        let store_no = self.store_no;
+        self.within(limit, "merging records of batches", move |transaction| {
+            transaction.execute_typed("SELECT merge_batches($1)", &[(&store_no, Type::INT4)])?;
+            Ok(())
+        })
+    }
+
     /// Runs a transaction whose statements may each take so long.
     fn within<T: Send + 'static>(
         &mut self,
