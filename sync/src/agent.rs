@@ -20,7 +20,7 @@ use crate::replica::Replica;
 use crate::ship::Shipped;
 use crate::sqlstate::Class;
 use crate::state::{AgentState, Notice};
-use crate::wake::Wake;
+use crate::wake::{self, LOOK_INTERVAL, Wake};
 
 /// How long an agent that was asked to stop goes on sending what is there.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -68,16 +68,40 @@ impl Agent {
         target: Target,
         notice: impl FnMut(&Notice) + 'static,
     ) -> Result<Self, SyncError> {
-        let store = Store::open_read_only(store)?;
+        Ok(Self::of(&Store::open_read_only(store)?, target, Box::new(notice)))
+    }
+
+    /// As [`new`](Self::new), but waits for the store, which the first session makes; `None` if
+    /// `stop` was set before.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), except that a folder without a store is waited for.
+    pub fn await_store(
+        store: &Path,
+        target: Target,
+        mut notice: impl FnMut(&Notice) + 'static,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>, SyncError> {
+        let mut is_told = false;
+        while !stop.load(Ordering::Relaxed) {
+            match Store::open_read_only(store) {
+                Ok(store) => return Ok(Some(Self::of(&store, target, Box::new(notice)))),
+                Err(tidelog::Error::NotAStore { path }) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        notice(&Notice::Agent(AgentState::AwaitingStore(path)));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            wake::pause(LOOK_INTERVAL, stop);
+        }
+        Ok(None)
+    }
+
+    fn of(store: &Store, target: Target, notice: Box<dyn FnMut(&Notice)>) -> Self {
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
-        let pass = Pass::new(&store, method);
-        Ok(Self {
-            target,
-            pass,
-            replica: None,
-            refresh: Refresh::default(),
-            notice: Box::new(notice),
-        })
+        let pass = Pass::new(store, method);
+        Self { target, pass, replica: None, refresh: Refresh::default(), notice }
     }
 
     /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
@@ -121,24 +145,24 @@ impl Agent {
     /// # Errors
     /// Once asked to stop, not everything could be sent.
     pub fn run(&mut self, first_delay: Duration, stop: &AtomicBool) -> Result<Report, SyncError> {
-        let wake = Wake::new(self.pass.root());
+        let mut wake = Wake::new(self.pass.root());
         let mut backoff = Backoff::default();
         self.tell(AgentState::Starting { wait: first_delay });
-        wake.pause(first_delay, stop);
+        wake::pause(first_delay, stop);
         while !stop.load(Ordering::Relaxed) {
             let batches_before = self.pass.batches();
-            let Err(error) = self.follow(&wake, stop) else { continue };
+            let Err(error) = self.follow(&mut wake, stop) else { continue };
             if self.pass.batches() > batches_before {
                 backoff.batch_committed();
             }
             match waiting(&error, &mut backoff) {
                 Some(AgentState::Backoff { wait, reason }) => {
                     self.tell(AgentState::Backoff { wait, reason });
-                    wake.pause(wait, stop);
+                    wake::pause(wait, stop);
                 }
                 Some(AgentState::Blocked { wait, reason }) => {
                     self.tell(AgentState::Blocked { wait, reason });
-                    wake.pause(wait, stop);
+                    wake::pause(wait, stop);
                 }
                 _ => return Err(error),
             }
@@ -177,7 +201,7 @@ impl Agent {
     }
 
     /// What comes, as it comes.
-    fn follow(&mut self, wake: &Wake, stop: &AtomicBool) -> Result<(), SyncError> {
+    fn follow(&mut self, wake: &mut Wake, stop: &AtomicBool) -> Result<(), SyncError> {
         self.connected(None, |agent, replica| {
             while !stop.load(Ordering::Relaxed) {
                 let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
@@ -239,5 +263,33 @@ fn waiting(error: &SyncError, backoff: &mut Backoff) -> Option<AgentState> {
             Some(AgentState::Backoff { wait, reason })
         }
         _ => Some(AgentState::Backoff { wait: backoff.next_delay(Backoff::CAP, random), reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_waits_for_its_store_and_says_so_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("later");
+        let target = Target::parse(Some("host=localhost user=u dbname=d"), &|_| None).unwrap();
+        let stop = AtomicBool::new(false);
+        let (sender, notices) = mpsc::channel();
+        let make = root.clone();
+        let tell = move |notice: &Notice| {
+            Store::open(&make).unwrap();
+            sender.send(notice.to_string()).unwrap();
+        };
+        let agent = Agent::await_store(&root, target.clone(), tell, &stop).unwrap();
+        assert!(agent.is_some());
+        let told: Vec<String> = notices.try_iter().collect();
+        assert_eq!(told, [format!("agent: waiting until {} is a store", root.display())]);
+        stop.store(true, Ordering::Relaxed);
+        let never = folder.path().join("never");
+        assert!(Agent::await_store(&never, target, |_| {}, &stop).unwrap().is_none());
     }
 }

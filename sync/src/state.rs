@@ -13,6 +13,8 @@ pub enum AgentState {
         /// Until the first attempt.
         wait: Duration,
     },
+    /// Waits until there is a store in this folder.
+    AwaitingStore(PathBuf),
     /// Connects to this database (no password).
     Connecting(String),
     /// Follows the store.
@@ -123,6 +125,9 @@ impl fmt::Display for AgentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting { wait } => write!(f, "starting in {:.1} s", wait.as_secs_f64()),
+            Self::AwaitingStore(folder) => {
+                write!(f, "waiting until {} is a store", folder.display())
+            }
             Self::Connecting(target) => write!(f, "connecting to {target}"),
             Self::Ready => f.write_str("ready"),
             Self::Backoff { wait, reason } => {

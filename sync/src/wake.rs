@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// The longest time between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest, so that a writer of many small lines gets few large batches.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How soon a request to stop is noticed.
@@ -26,8 +26,10 @@ pub(crate) struct Wake {
     changes: Receiver<()>,
     /// Keeps the channel open where there is no watcher.
     _sender: SyncSender<()>,
-    /// None where the system has no notifications, or no folder to watch is there yet.
-    _watcher: Option<RecommendedWatcher>,
+    /// None where the system has no notifications.
+    watcher: Option<RecommendedWatcher>,
+    /// Folders that were not there yet.
+    unwatched: Vec<PathBuf>,
 }
 
 impl Wake {
@@ -41,33 +43,37 @@ impl Wake {
                 events.try_send(()).ok();
             }
         };
-        let watcher = notify::recommended_watcher(on_event).ok().map(|mut watcher| {
-            for folder in SEGMENT_FOLDERS {
-                // A folder that is not there yet is looked at by the timer.
-                watcher.watch(&root.join(folder), RecursiveMode::NonRecursive).ok();
-            }
-            watcher
-        });
-        Self { changes, _sender: sender, _watcher: watcher }
+        let watcher = notify::recommended_watcher(on_event).ok();
+        let unwatched = SEGMENT_FOLDERS.map(|folder| root.join(folder)).to_vec();
+        Self { changes, _sender: sender, watcher, unwatched }
+    }
+
+    /// Until a folder is there, the timer looks at it.
+    fn watch_new_folders(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            self.unwatched
+                .retain(|folder| watcher.watch(folder, RecursiveMode::NonRecursive).is_err());
+        }
     }
 
     /// Waits for a change, the timer or a request to stop.
-    pub(crate) fn wait(&self, stop: &AtomicBool) {
+    pub(crate) fn wait(&mut self, stop: &AtomicBool) {
         let start = Instant::now();
-        self.pause(LOOK_INTERVAL_MIN, stop);
+        self.watch_new_folders();
+        pause(LOOK_INTERVAL_MIN, stop);
         while start.elapsed() < LOOK_INTERVAL && !stop.load(Ordering::Relaxed) {
             if self.changes.recv_timeout(STOP_INTERVAL).is_ok() {
                 return;
             }
         }
     }
+}
 
-    /// Waits for so long, or until a request to stop.
-    pub(crate) fn pause(&self, time: Duration, stop: &AtomicBool) {
-        let start = Instant::now();
-        while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
-            thread::sleep(STOP_INTERVAL.min(time.saturating_sub(start.elapsed())));
-        }
+/// Waits for so long, or until a request to stop.
+pub(crate) fn pause(time: Duration, stop: &AtomicBool) {
+    let start = Instant::now();
+    while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        thread::sleep(STOP_INTERVAL.min(time.saturating_sub(start.elapsed())));
     }
 }
 
@@ -106,11 +112,20 @@ mod tests {
     #[test]
     fn a_request_to_stop_ends_a_wait() {
         let folder = tempfile::tempdir().unwrap();
-        let wake = Wake::new(folder.path());
+        let mut wake = Wake::new(folder.path());
         let start = Instant::now();
-        wake.pause(Duration::from_secs(60), &AtomicBool::new(true));
+        pause(Duration::from_secs(60), &AtomicBool::new(true));
         wake.wait(&AtomicBool::new(true));
         assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_folder_that_comes_later_is_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wake = Wake::new(folder.path());
+        fs::create_dir_all(folder.path().join(SEGMENT_FOLDERS[0])).unwrap();
+        wake.wait(&AtomicBool::new(true));
+        assert_eq!(wake.unwatched, [folder.path().join(SEGMENT_FOLDERS[1])]);
     }
 
     #[test]

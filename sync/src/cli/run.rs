@@ -14,6 +14,7 @@ use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
 
 /// Follows the store and sends what comes, until SIGTERM or SIGINT
 ///
+/// It waits for a store that is not there yet.
 /// Asked to stop, it finishes the batch in flight and sends what is there, for at most 25 seconds.
 /// A second signal ends it at once; nothing is lost by that either.
 #[derive(Debug, Args)]
@@ -27,7 +28,10 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let stop = stop_on_signals().map_err(Failure::Signals)?;
-        let mut agent = Agent::new(&self.store.store, self.database.target()?, log)?;
+        let target = self.database.target()?;
+        let Some(mut agent) = Agent::await_store(&self.store.store, target, log, &stop)? else {
+            return Ok(());
+        };
         let first_delay = Backoff::first_delay(fastrand::u16(..));
         print_report(&agent.run(first_delay, &stop)?)
     }
