@@ -1,4 +1,5 @@
-//! Questions to a store. Each sees everything that was written before the call, by any process.
+//! Questions to a store. Each sees everything that was written before the call, by any process; all
+//! those to a [snapshot](Store::snapshot) see what was written before it.
 //!
 //! The index answers, after it has read what is new in the journal; on a store that cannot be
 //! written, each call builds a private temporary index from all files.
@@ -9,6 +10,8 @@ mod sql;
 pub use rows::{CheckpointRow, EmergencyRow, SessionRow, SessionStats, TrajectoryPoint};
 pub use sql::SqlValue;
 
+use std::sync::{Arc, Mutex};
+
 use rusqlite::{OptionalExtension, Params, Row};
 
 use crate::checkpoint::{self, Checkpoint};
@@ -16,7 +19,7 @@ use crate::entry::Action;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
 use crate::index::{Index, Progress};
-use crate::store::Store;
+use crate::store::{Store, lock};
 
 use rows::SavedCheckpoint;
 
@@ -61,16 +64,17 @@ impl Store {
         id: &SessionId,
         limit: usize,
     ) -> Result<Vec<TrajectoryPoint>> {
-        let index = self.index()?;
-        let known = "SELECT 1 FROM telemetry_sessions WHERE session_id = ?1";
-        let known = index.db().prepare(known).and_then(|mut known| known.exists([id.as_str()]));
-        if !known.map_err(index.failed())? {
-            return Err(self.unknown_session(id));
-        }
-        let mut points =
-            all(&index, TRAJECTORY, (id.as_str(), sql_limit(limit)), TrajectoryPoint::read)?;
-        points.reverse();
-        Ok(points)
+        self.with_index(|index| {
+            let known = "SELECT 1 FROM telemetry_sessions WHERE session_id = ?1";
+            let known = index.db().prepare(known).and_then(|mut known| known.exists([id.as_str()]));
+            if !known.map_err(index.failed())? {
+                return Err(self.unknown_session(id));
+            }
+            let params = (id.as_str(), sql_limit(limit));
+            let mut points = all(index, TRAJECTORY, params, TrajectoryPoint::read)?;
+            points.reverse();
+            Ok(points)
+        })
     }
 
     /// Up to `limit` checkpoints, best first: Φ descending with NaN and none last, then newest.
@@ -148,6 +152,21 @@ impl Store {
         )
     }
 
+    /// The store as it is now: all queries of the returned value answer from this one moment, also
+    /// while writers go on, and none of them reads the journal again. `progress` is called once at
+    /// the start and after each batch of lines that the index had not read.
+    ///
+    /// Not for long: while it is kept, SQLite cannot reuse the space of what others replace.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn snapshot(&self, progress: &mut dyn FnMut(Progress)) -> Result<Store> {
+        let index = Index::caught_up(self.root(), self.id(), progress)?.pinned()?;
+        let mut snapshot = self.clone();
+        snapshot.pinned = Some(Arc::new(Mutex::new(index)));
+        Ok(snapshot)
+    }
+
     /// Lets the index read what is new in the journal. Queries do it by themselves, without a word
     /// on their progress: `progress` is called once at the start and after each batch of lines.
     ///
@@ -166,8 +185,12 @@ impl Store {
         Index::rebuild(self.root(), self.id(), progress)
     }
 
-    fn index(&self) -> Result<Index> {
-        Index::caught_up(self.root(), self.id(), &mut |_| {})
+    /// Asks the snapshot's index, or one that has read everything.
+    fn with_index<T>(&self, ask: impl FnOnce(&Index) -> Result<T>) -> Result<T> {
+        match &self.pinned {
+            Some(pinned) => ask(&lock(pinned)),
+            None => ask(&Index::caught_up(self.root(), self.id(), &mut |_| {})?),
+        }
     }
 
     fn all<T>(
@@ -176,7 +199,7 @@ impl Store {
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        all(&self.index()?, query, params, read)
+        self.with_index(|index| all(index, query, params, read))
     }
 
     fn one<T>(
@@ -185,8 +208,9 @@ impl Store {
         params: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        let index = self.index()?;
-        index.db().query_row(query, params, read).optional().map_err(index.failed())
+        self.with_index(|index| {
+            index.db().query_row(query, params, read).optional().map_err(index.failed())
+        })
     }
 
     fn unknown_session(&self, id: &SessionId) -> Error {

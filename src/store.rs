@@ -10,6 +10,7 @@ use crate::disk;
 use crate::entry::{Action, Body, CheckpointAction, EndedPart, Entry, Outcome, SessionEnded};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId, StoreId};
+use crate::index::Index;
 use crate::journal::recovery::{self, Recovered};
 use crate::journal::writer::SegmentWriter;
 use crate::journal::{FORMAT_VERSION, Header};
@@ -25,6 +26,8 @@ use crate::value::Value;
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// The index that all queries ask, if this is a snapshot.
+    pub(crate) pinned: Option<Arc<Mutex<Index>>>,
 }
 
 #[derive(Debug)]
@@ -96,7 +99,8 @@ impl Store {
         let id = read_store_file(&root)?.store;
         refuse_linked_folders(&root)?;
         let journal = Mutex::new(None);
-        Ok(Self { inner: Arc::new(Inner { root, id, persister, journal }) })
+        let inner = Arc::new(Inner { root, id, persister, journal });
+        Ok(Self { inner, pinned: None })
     }
 
     /// The store's id, born with it.

@@ -258,3 +258,27 @@ fn a_query_without_an_end_stops_when_it_is_told_to() {
     store.store().sql(endless, |_| {}, on_row).unwrap();
     assert_eq!(rows, 1000);
 }
+
+#[test]
+fn a_snapshot_sees_one_moment_also_while_others_catch_up() {
+    let (store, session) = started("run-7");
+    session.record_telemetry(1, &telemetry(0.5)).unwrap();
+    let snapshot = store.store().snapshot(&mut |_| {}).unwrap();
+    session.record_telemetry(2, &telemetry(0.6)).unwrap();
+    let steps = |store: &Store| {
+        let stats = store.get_session_stats(session.id()).unwrap();
+        let (_, rows) = sql(store, "SELECT count(*) FROM telemetry_records").unwrap();
+        let last = store.get_telemetry_trajectory(session.id(), 9).unwrap();
+        (stats.total_steps, rows, last.len())
+    };
+    let count = |count| vec![vec![SqlValue::Integer(count)]];
+    assert_eq!(steps(store.store()), (2, count(2), 2));
+    assert_eq!(steps(&snapshot), (1, count(1), 1));
+}
+
+#[test]
+fn a_snapshot_refuses_to_write_like_any_query() {
+    let (store, _session) = started("run-7");
+    let snapshot = store.store().snapshot(&mut |_| {}).unwrap();
+    assert!(sql(&snapshot, "DELETE FROM telemetry_records").is_err());
+}

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use rusqlite::{Connection, ErrorCode, Statement};
 
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::index::Index;
+use crate::store::{Store, lock};
 
 /// A value of a column: NULL, integer, real, text or blob. NaN is the text `NaN`.
 pub use rusqlite::types::Value as SqlValue;
@@ -26,16 +27,19 @@ impl Store {
         on_columns: impl FnOnce(&[String]),
         on_row: impl FnMut(&[SqlValue]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let index = self.index()?;
-        let failed = index.failed();
-        let db = index.into_read_only()?;
-        run(&db, sql, on_columns, on_row).map_err(|fault| match fault {
-            Fault::Refused(reason) => Error::Query(reason),
-            Fault::Sqlite(error) if is_about_the_statement(&error) => {
-                Error::Query(error.to_string())
-            }
-            Fault::Sqlite(error) => failed(error),
-        })
+        let ask = |index: &Index| {
+            run(index.db(), sql, on_columns, on_row).map_err(|fault| match fault {
+                Fault::Refused(reason) => Error::Query(reason),
+                Fault::Sqlite(error) if is_about_the_statement(&error) => {
+                    Error::Query(error.to_string())
+                }
+                Fault::Sqlite(error) => index.failed()(error),
+            })
+        };
+        match &self.pinned {
+            Some(pinned) => ask(&lock(pinned)),
+            None => ask(&Index::caught_up(self.root(), self.id(), &mut |_| {})?.read_only()?),
+        }
     }
 }
 

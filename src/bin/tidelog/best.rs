@@ -36,7 +36,7 @@ struct Document<'a> {
 
 impl Best {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let store = context.open_with_index()?;
+        let store = context.open_snapshot()?;
         let checkpoint = store.get_best_checkpoint()?;
         let document = document(&checkpoint, context);
         match context.json {

@@ -18,7 +18,7 @@ pub(crate) struct Checkpoints {
 impl Checkpoints {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let checkpoints = context.open_with_index()?.list_checkpoints(limit)?;
+        let checkpoints = context.open_snapshot()?.list_checkpoints(limit)?;
         if context.json {
             return Ok(output.json(&checkpoints)?);
         }

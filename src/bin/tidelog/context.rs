@@ -47,12 +47,11 @@ impl Context {
         Ok(Store::open_read_only(&self.store)?)
     }
 
-    /// As [`open`](Self::open), and lets the index read what is new, with a bar if that takes long.
-    pub(crate) fn open_with_index(&self) -> Result<Store, CliError> {
-        let store = self.open()?;
+    /// As [`open`](Self::open), as it is now: all questions of a command are about one moment. Shows
+    /// a bar if the index has much to read.
+    pub(crate) fn open_snapshot(&self) -> Result<Store, CliError> {
         let bar = Bar::new("reading");
-        store.refresh_index(&mut |progress| bar.show(progress))?;
-        Ok(store)
+        Ok(self.open()?.snapshot(&mut |progress| bar.show(progress))?)
     }
 
     /// Opens the store for writing and creates it if there is none.

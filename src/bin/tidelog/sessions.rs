@@ -13,7 +13,7 @@ pub(crate) struct Sessions {}
 
 impl Sessions {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let sessions = context.open_with_index()?.sessions()?;
+        let sessions = context.open_snapshot()?.sessions()?;
         if context.json {
             return Ok(output.json(&sessions)?);
         }

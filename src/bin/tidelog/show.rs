@@ -45,7 +45,7 @@ struct Sections {
 
 impl Show {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let store = context.open_with_index()?;
+        let store = context.open_snapshot()?;
         if !context.json {
             return print(&store, &self.session, output);
         }

@@ -31,7 +31,7 @@ pub(crate) struct Sql {
 
 impl Sql {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
-        let store = context.open_with_index()?;
+        let store = context.open_snapshot()?;
         let statement = match self.statement.as_str() {
             "-" => read_statement()?,
             _ => self.statement,

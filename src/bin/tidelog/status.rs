@@ -31,7 +31,7 @@ impl Status {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let store = context.open()?;
         let status = store.status()?;
-        let index_lag_bytes = catch_up(&store)?;
+        let (store, index_lag_bytes) = snapshot(&store)?;
         let document = Document {
             store: context.store_path().display().to_string(),
             status,
@@ -45,15 +45,15 @@ impl Status {
     }
 }
 
-/// Lets the index read what is new; how many bytes of the journal that was.
-fn catch_up(store: &Store) -> Result<u64, CliError> {
+/// The store as it is now; how many bytes of the journal the index had to read for it.
+fn snapshot(store: &Store) -> Result<(Store, u64), CliError> {
     let bar = Bar::new("reading");
     let mut lag_bytes = None;
-    store.refresh_index(&mut |progress| {
+    let snapshot = store.snapshot(&mut |progress| {
         lag_bytes.get_or_insert(progress.bytes_total.saturating_sub(progress.bytes_done));
         bar.show(progress);
     })?;
-    Ok(lag_bytes.unwrap_or_default())
+    Ok((snapshot, lag_bytes.unwrap_or_default()))
 }
 
 fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
