@@ -335,7 +335,8 @@ mod tests {
             (length, Look::CaughtUp { is_active: false }),
             (length + 1, Look::Short { length }),
         ] {
-            follower.connect(&row(&segment, Cursor { next_byte, ..Cursor::START }));
+            let next_line = u32::from(next_byte > 0);
+            follower.connect(&row(&segment, Cursor { next_line, next_byte, ..Cursor::START }));
             let known = follower.known.clone().unwrap();
             assert_eq!(follower.look(folder.path(), &known).unwrap(), expected);
         }
