@@ -94,13 +94,6 @@ impl PersistHandle {
     }
 }
 
-#[cfg(test)]
-impl PersistHandle {
-    pub(crate) fn is_unpersisted(&self) -> bool {
-        self.state.unpersisted.load(Ordering::Acquire)
-    }
-}
-
 impl SegmentWriter {
     /// Begins a segment with its header and its first entry; both are persisted on return.
     pub(crate) fn create(root: &Path, header: Header, first: Option<&Entry>) -> Result<Self> {
@@ -191,5 +184,28 @@ impl SegmentWriter {
     pub(crate) fn seal(self) -> Result<()> {
         self.persist()?;
         self.marker.remove()
+    }
+}
+
+#[cfg(test)]
+impl PersistHandle {
+    pub(crate) fn is_unpersisted(&self) -> bool {
+        self.state.unpersisted.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_persist_that_failed_is_not_forgotten() {
+        let path = PathBuf::from("/dev/full"); // it cannot be persisted
+        let file = Arc::new(File::options().write(true).open(&path).unwrap());
+        let handle = PersistHandle { file, path, state: Arc::default() };
+        handle.state.unpersisted.store(true, Ordering::Release);
+        assert!(matches!(handle.persist(), Err(Error::Io { .. })));
+        assert!(matches!(handle.persist(), Err(Error::SegmentPoisoned { .. })));
     }
 }
