@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
-
-/// Folders of a store that whole files are written into.
-const FOLDERS: [&str; 7] =
-    ["", "active", "checkpoints", "logs/emergency", "logs/import", "logs/store", "logs/telemetry"];
+use crate::store::FOLDERS;
 
 /// A file that changed since may be one that is being written.
 const UNCHANGED_MIN: Duration = Duration::from_secs(3600);
@@ -28,7 +25,7 @@ pub(crate) struct Leftover {
 /// A folder that cannot be listed.
 pub(crate) fn leftovers(root: &Path) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
-    for folder in FOLDERS {
+    for folder in std::iter::once("").chain(FOLDERS) {
         let folder = root.join(folder);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

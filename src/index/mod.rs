@@ -96,21 +96,16 @@ impl Index {
         &self.db
     }
 
-    /// The same index on a connection that cannot write, for statements of a user.
-    pub(crate) fn read_only(mut self) -> Result<Self> {
+    /// The same index as it is now, on a connection that cannot write: what others add later is not
+    /// seen, and statements of a user change nothing.
+    pub(crate) fn pinned(mut self) -> Result<Self> {
         if !self.private {
             self.db = connection::open_read_only(&self.path).map_err(self.failed())?;
         }
-        Ok(self)
-    }
-
-    /// The same index, read-only, as it is now: what others add later is not seen.
-    pub(crate) fn pinned(self) -> Result<Self> {
-        let index = self.read_only()?;
         // the transaction begins with its first read
         let begin = "BEGIN; SELECT count(*) FROM index_meta";
-        index.db.execute_batch(begin).map_err(index.failed())?;
-        Ok(index)
+        self.db.execute_batch(begin).map_err(self.failed())?;
+        Ok(self)
     }
 
     /// Names the file that an error of SQLite is about.

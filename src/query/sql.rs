@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use rusqlite::{Connection, ErrorCode, Statement};
 
 use crate::error::{Error, Result};
-use crate::index::Index;
 use crate::store::{Store, lock};
 
 /// A value of a column: NULL, integer, real, text or blob. NaN is the text `NaN`.
@@ -27,19 +26,17 @@ impl Store {
         on_columns: impl FnOnce(&[String]),
         on_row: impl FnMut(&[SqlValue]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let ask = |index: &Index| {
-            run(index.db(), sql, on_columns, on_row).map_err(|fault| match fault {
-                Fault::Refused(reason) => Error::Query(reason),
-                Fault::Sqlite(error) if is_about_the_statement(&error) => {
-                    Error::Query(error.to_string())
-                }
-                Fault::Sqlite(error) => index.failed()(error),
-            })
+        let Some(pinned) = &self.pinned else {
+            return self.snapshot(&mut |_| {})?.sql(sql, on_columns, on_row);
         };
-        match &self.pinned {
-            Some(pinned) => ask(&lock(pinned)),
-            None => ask(&Index::caught_up(self.root(), self.id(), &mut |_| {})?.read_only()?),
-        }
+        let index = lock(pinned);
+        run(index.db(), sql, on_columns, on_row).map_err(|fault| match fault {
+            Fault::Refused(reason) => Error::Query(reason),
+            Fault::Sqlite(error) if is_about_the_statement(&error) => {
+                Error::Query(error.to_string())
+            }
+            Fault::Sqlite(error) => index.failed()(error),
+        })
     }
 }
 
