@@ -30,7 +30,7 @@ pub use checkpoint::{Checkpoint, NewCheckpoint};
 pub use entry::line::{LINE_BYTES_MAX, LineError};
 pub use entry::{
     Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, EndedPart, Entry,
-    Outcome, Record, SessionEnded, SessionStarted,
+    Gap, Outcome, Record, SessionEnded, SessionStarted,
 };
 pub use error::{Error, Result};
 pub use ids::{CheckpointId, EventId, ID_BYTES_MAX, InvalidId, SegmentId, SessionId, StoreId};

@@ -217,6 +217,13 @@ mod tests {
             let checkpoint_id = checkpoint_id.clone();
             check(Body::Checkpoint(CheckpointAction { checkpoint_id, action, details: None }));
         }
+        check(Body::Gap(Gap {
+            records: 3,
+            first_step: Some(7),
+            last_step: Some(9),
+            since: Timestamp::now(),
+            reason: "no space left on device".into(),
+        }));
         check(Body::SessionDeleted { session_id });
         check(Body::Unknown { event: "from_the_future".into() });
     }

@@ -46,6 +46,8 @@ pub enum Body {
     CheckpointCreated(Box<CheckpointCreated>),
     /// Something else happened to a checkpoint.
     Checkpoint(CheckpointAction),
+    /// Records that the disk refused are missing here.
+    Gap(Gap),
     /// A session was deleted and does not come back.
     SessionDeleted {
         /// The deleted session.
@@ -77,6 +79,8 @@ pub enum Outcome {
     Failed,
     /// The writer went away without ending the session.
     Aborted,
+    /// The same writer went on in another segment, because this one was full or its disk failed.
+    Continued,
 }
 
 impl Outcome {
@@ -86,6 +90,7 @@ impl Outcome {
             Outcome::Completed => "completed",
             Outcome::Failed => "failed",
             Outcome::Aborted => "aborted",
+            Outcome::Continued => "continued",
         }
     }
 }
@@ -117,6 +122,21 @@ pub struct EndedPart {
     pub segment: SegmentId,
     /// Its session.
     pub session_id: SessionId,
+}
+
+/// Records that could not be written, all of one stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// How many records and basin points are missing.
+    pub records: u64,
+    /// The smallest step among them; none if none had a step.
+    pub first_step: Option<i64>,
+    /// The greatest step among them.
+    pub last_step: Option<i64>,
+    /// When the first of them was to be written. The entry's timestamp is when writing went on.
+    pub since: Timestamp,
+    /// What the disk said.
+    pub reason: String,
 }
 
 /// A detected breakdown.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, EndedPart, Entry,
-    Outcome, Record, SessionEnded, SessionStarted,
+    Gap, Outcome, Record, SessionEnded, SessionStarted,
 };
 use crate::basin::BasinCoords;
 use crate::float;
@@ -30,6 +30,7 @@ pub(super) struct Wire<'a> {
     reason: Option<String>,
     emergency: Option<WireEmergency>,
     basin: Option<WireBasin>,
+    gap: Option<WireGap>,
     checkpoint: Option<WireCheckpoint>,
     checkpoint_id: Option<CheckpointId>,
     details: Option<Value>,
@@ -46,7 +47,7 @@ pub(super) struct Envelope<'a> {
 }
 
 /// The events of this version.
-const EVENTS: [&str; 9] = [
+const EVENTS: [&str; 10] = [
     "session_started",
     "session_ended",
     "emergency",
@@ -55,6 +56,7 @@ const EVENTS: [&str; 9] = [
     "checkpoint_loaded",
     "checkpoint_pruned",
     "checkpoint_ranked",
+    "gap",
     "session_deleted",
 ];
 
@@ -86,6 +88,14 @@ struct WireBasin {
     phi: Option<f64>,
     #[serde(default, deserialize_with = "float::optional")]
     kappa: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct WireGap {
+    records: u64,
+    first_step: Option<i64>,
+    last_step: Option<i64>,
+    since: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +136,7 @@ impl Wire<'_> {
             "checkpoint_loaded" => self.into_action(Action::Loaded),
             "checkpoint_pruned" => self.into_action(Action::Pruned),
             "checkpoint_ranked" => self.into_action(Action::Ranked),
+            "gap" => self.into_gap(),
             "session_deleted" => {
                 Ok(Body::SessionDeleted { session_id: needed(self.session_id, "session_id")? })
             }
@@ -181,6 +192,17 @@ impl Wire<'_> {
             basin_coords: inner.basin_coords,
             phi: inner.phi,
             kappa: inner.kappa,
+        }))
+    }
+
+    fn into_gap(self) -> Result<Body, Missing> {
+        let inner = needed(self.gap, "gap")?;
+        Ok(Body::Gap(Gap {
+            records: inner.records,
+            first_step: inner.first_step,
+            last_step: inner.last_step,
+            since: inner.since,
+            reason: needed(self.reason, "reason")?,
         }))
     }
 

@@ -3,7 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{
-    BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, Entry, SessionEnded,
+    BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, Entry, Gap, SessionEnded,
     SessionStarted,
 };
 use crate::float::Float;
@@ -23,6 +23,7 @@ impl Serialize for Entry {
             Body::Basin(point) => write_basin(&mut map, point)?,
             Body::CheckpointCreated(created) => write_created(&mut map, created)?,
             Body::Checkpoint(action) => write_action(&mut map, action)?,
+            Body::Gap(gap) => write_gap(&mut map, gap)?,
             Body::SessionDeleted { session_id } => {
                 map.serialize_entry("event", "session_deleted")?;
                 map.serialize_entry("session_id", session_id)?;
@@ -120,6 +121,12 @@ fn write_action<M: SerializeMap>(map: &mut M, action: &CheckpointAction) -> Resu
     optional(map, "details", action.details.as_ref())
 }
 
+fn write_gap<M: SerializeMap>(map: &mut M, gap: &Gap) -> Result<(), M::Error> {
+    map.serialize_entry("event", "gap")?;
+    map.serialize_entry("gap", &Inner(gap))?;
+    map.serialize_entry("reason", &gap.reason)
+}
+
 /// The object inside an event that has the event's own name.
 struct Inner<'a, T>(&'a T);
 
@@ -142,6 +149,17 @@ impl Serialize for Inner<'_, BasinPoint> {
         map.serialize_entry("basin_coords", &self.0.basin_coords)?;
         optional(&mut map, "phi", self.0.phi.map(Float).as_ref())?;
         optional(&mut map, "kappa", self.0.kappa.map(Float).as_ref())?;
+        map.end()
+    }
+}
+
+impl Serialize for Inner<'_, Gap> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("records", &self.0.records)?;
+        optional(&mut map, "first_step", self.0.first_step.as_ref())?;
+        optional(&mut map, "last_step", self.0.last_step.as_ref())?;
+        map.serialize_entry("since", &self.0.since)?;
         map.end()
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Rows<'a> {
             (Body::CheckpointCreated(created), _) => self.created(no, at, created),
             (Body::Checkpoint(action), _) => self.action(no, at, action),
             (Body::SessionDeleted { session_id }, _) => self.delete_session(session_id, no, at),
-            (Body::Unknown { .. }, _) => Ok(()),
+            (Body::Unknown { .. } | Body::Gap(_), _) => Ok(()),
             (_, None) => self.invalid(line, "belongs to a session, its segment does not"),
         }
     }

@@ -20,7 +20,8 @@ fn what(body: &Body) -> String {
         Body::SessionEnded(ended) => {
             let word = ended.outcome.as_str();
             let reason = ended.reason.as_deref().map_or(String::new(), |why| format!(": {why}"));
-            let mark = if ended.outcome == Outcome::Completed { "" } else { "!! " };
+            let is_fine = matches!(ended.outcome, Outcome::Completed | Outcome::Continued);
+            let mark = if is_fine { "" } else { "!! " };
             format!("{mark}session {word}{}", shown(&reason))
         }
         Body::Emergency(emergency) => emergency_text(emergency),
@@ -40,6 +41,13 @@ fn what(body: &Body) -> String {
                 other => other.as_str(),
             };
             format!("checkpoint {} {word}", action.checkpoint_id)
+        }
+        Body::Gap(gap) => {
+            let steps = match (gap.first_step, gap.last_step) {
+                (Some(first), Some(last)) => format!(", steps {first}–{last}"),
+                _ => String::new(),
+            };
+            format!("!! gap of {} records{steps}: {}", gap.records, shown(&gap.reason))
         }
         Body::SessionDeleted { session_id } => format!("session {session_id} deleted"),
         Body::Unknown { event } => format!("{} (of a newer tidelog)", shown(event)),
