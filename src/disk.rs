@@ -232,6 +232,47 @@ impl LockedFile {
     }
 }
 
+/// Creates a file whose blocks are the caller's, on a disk that fills up afterwards. Not persisted.
+pub(crate) fn create_allocated(path: &Path, bytes: u64) -> Result<File> {
+    let file = create_new(path).map_err(Error::io("create", path))?;
+    allocate(&file, path, bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
+    Ok(file)
+}
+
+/// Gives a file all the blocks up to this length.
+pub(crate) fn allocate(file: &File, path: &Path, bytes: u64) -> Result<()> {
+    FileExt::allocate(file, bytes).map_err(Error::io("reserve space in", path))
+}
+
+/// Removes a file whose return after a power cut would do no harm.
+pub(crate) fn remove_unpersisted(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the disk, or this user's share of it, is full.
+pub(crate) fn is_full(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else { return false };
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Fails if an open file was removed: what is written to it is in no folder.
+pub(crate) fn check_still_named(file: &File, path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let found = file.metadata().map_err(Error::io("inspect", path))?;
+        if std::os::unix::fs::MetadataExt::nlink(&found) == 0 {
+            let reason = "it was removed while it was being written";
+            return Err(Error::io("persist", path)(io::Error::other(reason)));
+        }
+    }
+    Ok(())
+}
+
 /// Bytes that an unprivileged user can still write on the disk of `path`.
 pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
     fs2::available_space(path).map_err(Error::io("ask for the free space of", path))

@@ -75,18 +75,31 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// A segment holds as many lines as its replica can number.
-    #[error("{} is full: {limit} lines; end the session and start it again", path.display())]
+    /// A file has more lines than a segment, and its replica, can number.
+    #[error("{} would have more than {limit} lines; split it", path.display())]
     SegmentFull {
         /// The segment.
         path: PathBuf,
         /// The limit.
         limit: u32,
     },
-    /// An earlier write failed half-way and could not be undone.
-    #[error("{} is closed after a failed write; start the session again to go on in a new segment", path.display())]
+    /// An earlier write could not be undone, or a persist failed: nobody knows what of the segment's
+    /// last lines a power cut would leave. The session goes on in another segment.
+    #[error(
+        "{} is closed: {reason}; its last lines may not survive a power cut, what is recorded from \
+         now on goes to another segment",
+        path.display()
+    )]
     SegmentPoisoned {
         /// The segment.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// The folder that was opened as a store is gone, or is another store now.
+    #[error("the store {} was removed or replaced while it was open; open it again", path.display())]
+    StoreGone {
+        /// The store's folder.
         path: PathBuf,
     },
     /// The session is not in the store.

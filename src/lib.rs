@@ -3,6 +3,7 @@
 mod basin;
 pub mod checkpoint;
 mod disk;
+mod durability;
 mod emergency;
 mod entry;
 mod error;
@@ -15,6 +16,7 @@ pub mod journal;
 mod leftovers;
 mod persister;
 mod query;
+mod recorder;
 mod retention;
 mod session;
 mod status;
@@ -27,6 +29,10 @@ pub mod verify;
 pub use basin::{BASIN_DIMENSIONS, BasinCoords};
 pub use checkpoint::array::Array;
 pub use checkpoint::{Checkpoint, NewCheckpoint};
+pub use durability::{
+    BUFFER_BYTES, Durability, Missed, OnMissed, PERSIST_INTERVAL, Recorded, SEGMENT_BYTES_MAX,
+    SessionOptions,
+};
 pub use entry::line::{LINE_BYTES_MAX, LineError};
 pub use entry::{
     Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, EndedPart, Entry,
@@ -35,7 +41,6 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use ids::{CheckpointId, EventId, ID_BYTES_MAX, InvalidId, SegmentId, SessionId, StoreId};
 pub use index::Progress;
-pub use persister::PERSIST_INTERVAL;
 pub use query::{CheckpointRow, EmergencyRow, SessionRow, SessionStats, SqlValue, TrajectoryPoint};
 pub use session::Session;
 pub use status::{LiveWriter, RefusedFile, Status};

@@ -1,124 +1,138 @@
-//! Persists in the background what the sessions of one store appended.
+//! Persists in the background what the sessions of one store recorded.
 //!
-//! The writers never wait for it: it takes no lock that an append takes.
+//! The writers do not wait for the disk: what is persisted is looked up under the writer's lock,
+//! and waited for without it.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::ids::SegmentId;
-use crate::journal::writer::PersistHandle;
+use crate::recorder::Recorder;
+use crate::store::lock;
 
-/// A record is on disk at most this long after the call that wrote it, and the time that the disk
-/// takes.
-pub const PERSIST_INTERVAL: Duration = Duration::from_secs(1);
-
-enum Order {
-    Begin(SegmentId, PersistHandle),
-    End(SegmentId),
-}
+/// Shorter intervals would keep the thread busy with itself.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// The thread that persists; dropped, it ends.
 #[derive(Debug)]
 pub(crate) struct Persister {
-    orders: Option<Sender<Order>>,
+    live: Arc<Live>,
     thread: Option<JoinHandle<()>>,
+    pid: u32,
+}
+
+/// What the thread and its owner share.
+#[derive(Debug, Default)]
+struct Live {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    recorders: Vec<Watched>,
+    stops: bool,
+}
+
+/// A recorder and when it is persisted next.
+#[derive(Debug)]
+struct Watched {
+    recorder: Weak<Recorder>,
+    due: Instant,
 }
 
 impl Persister {
-    /// Starts the thread; it sleeps while no segment is written.
+    /// Starts the thread; it sleeps while nothing is recorded.
     pub(crate) fn start() -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel();
+        let live = Arc::new(Live::default());
+        let shared = Arc::clone(&live);
         let thread = std::thread::Builder::new()
             .name("tidelog-persist".into())
-            .spawn(move || run(&inbox, PERSIST_INTERVAL))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+            .spawn(move || shared.run())?;
+        Ok(Self { live, thread: Some(thread), pid: std::process::id() })
     }
 
-    /// From now on this segment is persisted every [`PERSIST_INTERVAL`].
-    pub(crate) fn begin(&self, segment: SegmentId, handle: PersistHandle) {
-        self.order(Order::Begin(segment, handle));
+    /// Whether the thread runs in this process, and not in the one that forked it.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.pid == std::process::id()
     }
 
-    /// The segment is sealed.
-    pub(crate) fn end(&self, segment: SegmentId) {
-        self.order(Order::End(segment));
+    /// From now on it is persisted every interval, as long as it lives.
+    pub(crate) fn watch(&self, recorder: &Arc<Recorder>) {
+        let due = Instant::now() + interval(recorder);
+        lock(&self.live.state).recorders.push(Watched { recorder: Arc::downgrade(recorder), due });
+        self.live.changed.notify_one();
     }
 
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            orders.send(order).ok(); // the thread outlives the sender
+    /// Hands what is buffered to the operating system, where readers find it.
+    pub(crate) fn flush(&self) {
+        for recorder in self.live.recorders(|_| true) {
+            recorder.flush().ok(); // the lines stay buffered, and the writer finds out
         }
     }
 }
 
 impl Drop for Persister {
     fn drop(&mut self) {
-        self.orders = None;
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+        let Some(thread) = self.thread.take() else { return };
+        if !self.is_of_this_process() {
+            std::mem::forget(thread); // a forked child has no such thread to wait for
+            return;
         }
+        lock(&self.live.state).stops = true;
+        self.live.changed.notify_one();
+        thread.join().ok();
     }
 }
 
-fn run(inbox: &Receiver<Order>, interval: Duration) {
-    let mut handles: Vec<(SegmentId, PersistHandle)> = Vec::new();
-    let mut due = Instant::now() + interval;
-    loop {
-        let order = match handles.is_empty() {
-            true => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
-        };
-        match order {
-            Ok(Order::Begin(segment, handle)) => handles.push((segment, handle)),
-            Ok(Order::End(segment)) => handles.retain(|(id, _)| *id != segment),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        // orders must not put it off, however many come
-        if Instant::now() >= due {
-            persist_all(&handles);
-            due = Instant::now() + interval;
-        }
-    }
+fn interval(recorder: &Recorder) -> Duration {
+    recorder.options().persist_interval.max(INTERVAL_MIN)
 }
 
-/// A failure closes its segment, and the writer's next call returns an error.
-fn persist_all(handles: &[(SegmentId, PersistHandle)]) {
-    for (_, handle) in handles {
-        handle.persist().ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::StoreId;
-    use crate::journal::Header;
-    use crate::journal::writer::SegmentWriter;
-
-    const INTERVAL: Duration = Duration::from_millis(20);
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn other_sessions_that_come_and_go_do_not_put_a_persist_off() {
-        let folder = tempfile::tempdir().unwrap();
-        let header = Header::new(StoreId::random(), None);
-        let mut writer = SegmentWriter::create(folder.path(), header, None).unwrap();
-        let (orders, inbox) = mpsc::channel();
-        let thread = std::thread::spawn(move || run(&inbox, INTERVAL));
-        let begin = |segment| Order::Begin(segment, writer.persist_handle());
-        orders.send(begin(SegmentId::random())).unwrap();
-        let handle = writer.persist_handle();
-        writer.append(&serde_json::json!({})).unwrap();
-        let start = Instant::now();
-        while handle.is_unpersisted() {
-            assert!(start.elapsed() < PATIENCE, "nothing was persisted");
-            orders.send(Order::End(SegmentId::random())).unwrap();
-            std::thread::sleep(INTERVAL / 10);
+impl Live {
+    fn run(&self) {
+        while self.wait() {
+            let now = Instant::now();
+            for recorder in self.recorders(|watched| watched.due <= now) {
+                recorder.persist_in_background();
+                self.put_off(&recorder);
+            }
         }
-        drop(orders);
-        thread.join().unwrap();
+    }
+
+    /// Sleeps until something is due; `false` if it is over.
+    fn wait(&self) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            let due = state.recorders.iter().map(|watched| watched.due).min();
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            state = match left {
+                _ if state.stops => return false,
+                Some(Duration::ZERO) => return true,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// The recorders of this kind. Those that ended are forgotten.
+    fn recorders(&self, is_wanted: impl Fn(&Watched) -> bool) -> Vec<Arc<Recorder>> {
+        let mut state = lock(&self.state);
+        state.recorders.retain(|watched| watched.recorder.strong_count() > 0);
+        let wanted = state.recorders.iter().filter(|watched| is_wanted(watched));
+        wanted.filter_map(|watched| watched.recorder.upgrade()).collect()
+    }
+
+    /// Due again an interval after it was persisted: a slow disk is not asked more than that.
+    fn put_off(&self, recorder: &Arc<Recorder>) {
+        for watched in &mut lock(&self.state).recorders {
+            if std::ptr::eq(watched.recorder.as_ptr(), Arc::as_ptr(recorder)) {
+                watched.due = Instant::now() + interval(recorder);
+            }
+        }
     }
 }

@@ -161,7 +161,7 @@ impl Store {
     /// # Errors
     /// The journal or the index cannot be read.
     pub fn snapshot(&self, progress: &mut dyn FnMut(Progress)) -> Result<Store> {
-        let index = Index::caught_up(self.root(), self.id(), progress)?.pinned()?;
+        let index = self.caught_up(progress)?.pinned()?;
         let mut snapshot = self.clone();
         snapshot.pinned = Some(Arc::new(Mutex::new(index)));
         Ok(snapshot)
@@ -173,7 +173,7 @@ impl Store {
     /// # Errors
     /// The journal or the index cannot be read or written.
     pub fn refresh_index(&self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
-        Index::caught_up(self.root(), self.id(), progress).map(|_| ())
+        self.caught_up(progress).map(|_| ())
     }
 
     /// Throws the index away and reads the whole journal again. Nothing is lost if this is
@@ -189,8 +189,14 @@ impl Store {
     fn with_index<T>(&self, ask: impl FnOnce(&Index) -> Result<T>) -> Result<T> {
         match &self.pinned {
             Some(pinned) => ask(&lock(pinned)),
-            None => ask(&Index::caught_up(self.root(), self.id(), &mut |_| {})?),
+            None => ask(&self.caught_up(&mut |_| {})?),
         }
+    }
+
+    /// The index, with everything that was recorded before the call.
+    fn caught_up(&self, progress: &mut dyn FnMut(Progress)) -> Result<Index> {
+        self.flush();
+        Index::caught_up(self.root(), self.id(), progress)
     }
 
     fn all<T>(

@@ -1,42 +1,60 @@
 //! Recording one session.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::checkpoint::{self, NewCheckpoint};
+use crate::durability::{Durability, Missed, Recorded, SessionOptions};
 use crate::emergency;
 use crate::entry::{
     Action, BasinPoint, Body, CheckpointAction, Emergency, Entry, Outcome, RecordLine,
     SessionEnded, SessionStarted, line,
 };
 use crate::error::{Error, Result};
-use crate::ids::{CheckpointId, SegmentId, SessionId};
+use crate::ids::{CheckpointId, SessionId};
+use crate::journal::last_attempt;
 use crate::journal::marker::{self, Seen};
-use crate::journal::writer::SegmentWriter;
-use crate::journal::{Header, last_attempt};
+use crate::recorder::Recorder;
 use crate::store::{Store, lock};
 use crate::telemetry::Telemetry;
 use crate::timestamp::Timestamp;
 use crate::value::Value;
 
-/// One writer's part of a session: a segment of its own.
+/// One writer's part of a session: segments of its own.
 ///
 /// Threads may share it; each call is one step. [`end`](Self::end) consumes it. Dropped without
 /// an end, as by a panic, the session is marked as aborted; a killed process is found at the next
 /// open of the store. Either way every record whose call returned is kept.
 ///
 /// # What survives
-/// When a call returns, its entry is in the operating system: it survives the death of this
-/// process. Start, end, emergencies and checkpoints also survive a power cut; records and basin
-/// points do so at most [`PERSIST_INTERVAL`](crate::PERSIST_INTERVAL) later.
+/// Start, end, emergencies and checkpoints survive a power cut when the call returns. For records
+/// and basin points the session's [`Durability`] says what survives; by default they survive the
+/// death of this process at once, and a power cut after at most
+/// [`PERSIST_INTERVAL`](crate::PERSIST_INTERVAL).
+///
+/// # When the disk refuses
+/// Training goes on: a record that cannot be written is counted, see [`missed`](Self::missed), and
+/// the journal tells of the gap once it can be written again. Emergencies, checkpoints and the end
+/// have a reserve of space on the disk, and return an error if that does not suffice either.
+///
+/// # Forks
+/// A forked child that records goes on in a segment of its own, as another rank would.
 #[derive(Debug)]
 pub struct Session {
     store: Store,
     id: SessionId,
     attempt: u32,
-    segment: SegmentId,
-    /// None once it has ended.
-    writer: Mutex<Option<SegmentWriter>>,
+    recorder: Arc<Recorder>,
     best_phi: Mutex<Option<f64>>,
+    /// What a forked child records to.
+    forked: Forked,
+}
+
+/// The session of a forked child, begun at its first call.
+#[derive(Debug, Default)]
+struct Forked {
+    session: OnceLock<Box<Session>>,
+    /// Only ever locked in a child, so no fork can leave it locked.
+    begins: Mutex<()>,
 }
 
 impl Store {
@@ -47,31 +65,35 @@ impl Store {
     /// # Errors
     /// The store is open for reading only, or its folder cannot be written.
     pub fn start_session(&self, id: SessionId) -> Result<Session> {
-        self.start_session_with(id, None)
+        self.start_session_with(id, SessionOptions::default())
     }
 
-    /// As [`start_session`](Self::start_session), with something to keep: a configuration, a
-    /// commit hash.
+    /// As [`start_session`](Self::start_session), with options of its own.
     ///
     /// # Errors
     /// As [`start_session`](Self::start_session).
-    pub fn start_session_with(&self, id: SessionId, metadata: Option<Value>) -> Result<Session> {
+    pub fn start_session_with(&self, id: SessionId, options: SessionOptions) -> Result<Session> {
+        let store = self.here()?;
+        let attempt = store.next_attempt(&id)?;
+        store.begin_session(id, attempt, options)
+    }
+
+    fn begin_session(
+        self,
+        id: SessionId,
+        attempt: u32,
+        mut options: SessionOptions,
+    ) -> Result<Session> {
         let persister = self.persister()?;
-        let attempt = self.next_attempt(&id)?;
-        let header = Header::new(self.id(), Some((id.clone(), attempt)));
-        let body = Body::SessionStarted(SessionStarted { attempt, metadata });
-        let first = Entry { timestamp: header.created_at, body };
-        let writer = SegmentWriter::create(self.root(), header, Some(&first))?;
-        let segment = writer.header().segment;
-        persister.begin(segment, writer.persist_handle());
-        Ok(Session {
-            store: self.clone(),
-            id,
-            attempt,
-            segment,
-            writer: Mutex::new(Some(writer)),
-            best_phi: Mutex::new(None),
-        })
+        let started = SessionStarted { attempt, metadata: options.metadata.take() };
+        let body = Body::SessionStarted(started);
+        let first = Entry { timestamp: Timestamp::now(), body };
+        let part = Some((id.clone(), attempt));
+        let root = self.root().to_owned();
+        let recorder = Arc::new(Recorder::begin(root, self.id(), part, options, &[first])?);
+        persister.watch(&recorder);
+        let (best_phi, forked) = (Mutex::new(None), Forked::default());
+        Ok(Session { store: self, id, attempt, recorder, best_phi, forked })
     }
 
     fn next_attempt(&self, id: &SessionId) -> Result<u32> {
@@ -100,26 +122,38 @@ impl Session {
     /// Records one step. Steps may repeat and go back; every record is kept.
     ///
     /// # Errors
-    /// The line could not be written (nothing of it stays in the file), is longer than
-    /// [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX), or `extra` holds what belongs into a field: a
-    /// value that [`Telemetry::with`] would put there, or any for a field that is set.
-    pub fn record_telemetry(&self, step: i64, telemetry: &Telemetry) -> Result<()> {
+    /// The record is longer than [`LINE_BYTES_MAX`](crate::LINE_BYTES_MAX), or `extra` holds what
+    /// belongs into a field: a value that [`Telemetry::with`] would put there, or any for a field
+    /// that is set; nothing is recorded then. What the disk refuses is an error only with
+    /// [`OnMissed::Raise`](crate::OnMissed::Raise); it is counted in any case.
+    pub fn record_telemetry(&self, step: i64, telemetry: &Telemetry) -> Result<Recorded> {
         check_names(telemetry)?;
-        let mut writer = lock(&self.writer);
-        let timestamp = Timestamp::now();
-        self.open(&mut writer)?.append(&RecordLine { timestamp, step, telemetry }).map(|_| ())
+        self.here()?.recorder.record(Some(step), |timestamp, buffer| {
+            line::write_checked(&RecordLine { timestamp, step, telemetry }, buffer)
+        })
     }
 
     /// Records a point of the basin's trajectory.
     ///
     /// # Errors
-    /// The line could not be written; nothing of it stays in the file.
-    pub fn record_basin(&self, point: BasinPoint) -> Result<()> {
-        self.append(Body::Basin(point)).map(|_| ())
+    /// As [`record_telemetry`](Self::record_telemetry).
+    pub fn record_basin(&self, point: BasinPoint) -> Result<Recorded> {
+        let (step, body) = (point.step, Body::Basin(point));
+        self.here()?.recorder.record(step, |timestamp, buffer| {
+            line::write_checked(&Entry { timestamp, body }, buffer)
+        })
+    }
+
+    /// What this writer could not write so far.
+    ///
+    /// # Errors
+    /// In a forked child: the store cannot be opened.
+    pub fn missed(&self) -> Result<Missed> {
+        Ok(self.here()?.recorder.missed())
     }
 
     /// Records a breakdown, in the journal and as a file of its own under `logs/emergency`.
-    /// Persisted on return.
+    /// Persisted on return. On a full disk it gets the session's reserve of 256 KiB.
     ///
     /// # Errors
     /// The journal or the file could not be written. The entry comes first: an error about the
@@ -127,14 +161,18 @@ impl Session {
     pub fn record_emergency(&self, mut emergency: Emergency) -> Result<()> {
         emergency.telemetry.as_ref().map_or(Ok(()), check_names)?;
         emergency.session_id = None;
+        let here = self.here()?;
         let event_id = emergency.event_id.clone();
-        let (mut entry, line) = self.append(Body::Emergency(Box::new(emergency)))?;
-        self.persist()?;
+        let body = Body::Emergency(Box::new(emergency));
+        let mut entry = Entry { timestamp: Timestamp::now(), body };
+        let (segment, line) = here.recorder.append(&entry)?;
+        here.recorder.persist_all()?;
         if let Body::Emergency(emergency) = &mut entry.body {
             emergency.session_id = Some(self.id.clone());
         }
-        let place = format!("{}-{line}", self.segment.short());
-        emergency::write_copy(self.store.root(), &event_id, &entry, &place)
+        let place = format!("{}-{line}", segment.short());
+        let copy = || emergency::write_copy(self.store.root(), &event_id, &entry, &place);
+        here.recorder.with_reserve(copy)
     }
 
     /// Saves model state as an NPZ file that numpy reads, and journals it. On return both are
@@ -147,6 +185,7 @@ impl Session {
     /// A checkpoint of the given id exists, the metadata is too long for a line or has no JSON form
     /// (nothing is written then), or the file or the journal could not be written.
     pub fn save_checkpoint(&self, new: NewCheckpoint) -> Result<CheckpointId> {
+        let here = self.here()?;
         let phi = new.phi;
         let expected = checkpoint::expect(&new)?;
         let body = Body::CheckpointCreated(Box::new(expected.clone()));
@@ -154,17 +193,21 @@ impl Session {
         line::check(&Entry { timestamp: Timestamp::now(), body })?;
         let created = checkpoint::save(self.store.root(), &new, expected)?;
         let checkpoint_id = created.checkpoint_id.clone();
-        self.append(Body::CheckpointCreated(Box::new(created)))?;
-        if self.is_best(phi) {
+        here.append(Body::CheckpointCreated(Box::new(created)))?;
+        if here.is_best(phi) {
             let rank = Value::Dict(vec![(Value::Text("rank".into()), Value::Int(1))]);
-            self.append(Body::Checkpoint(CheckpointAction {
+            here.append(Body::Checkpoint(CheckpointAction {
                 checkpoint_id: checkpoint_id.clone(),
                 action: Action::Ranked,
                 details: Some(rank),
             }))?;
         }
-        self.persist()?;
+        here.recorder.persist_all()?;
         Ok(checkpoint_id)
+    }
+
+    fn append(&self, body: Body) -> Result<()> {
+        self.recorder.append(&Entry { timestamp: Timestamp::now(), body }).map(|_| ())
     }
 
     /// Whether Φ is above all before it; NaN never is.
@@ -180,11 +223,24 @@ impl Session {
     /// Persists everything recorded so far: it survives a power cut.
     ///
     /// # Errors
-    /// The disk refused. The session is closed then: what was not persisted may be lost, and a
-    /// second try could not know.
+    /// The disk refused, now or in the background since the last call: what was recorded before
+    /// may not survive a power cut, and a second try could not know. What is recorded from now on
+    /// goes to a new segment, about which the next call tells.
     pub fn persist(&self) -> Result<()> {
-        let mut writer = lock(&self.writer);
-        self.open(&mut writer)?.persist()
+        self.here()?.recorder.persist()
+    }
+
+    /// Waits until everything recorded so far is at least as safe as `level` says.
+    ///
+    /// # Errors
+    /// As [`persist`](Self::persist); with [`Durability::Written`] that the buffered records could
+    /// not be written, which stay buffered.
+    pub fn wait_durable(&self, level: Durability) -> Result<()> {
+        match level {
+            Durability::Buffered => Ok(()),
+            Durability::Written => self.here()?.recorder.flush(),
+            Durability::Persisted => self.persist(),
+        }
     }
 
     /// Ends this part of the session. Persisted on return.
@@ -203,25 +259,31 @@ impl Session {
         self.finish(outcome, Some(reason.to_owned()))
     }
 
+    /// In a forked child it is the child's own part that ends, if it recorded anything.
     fn finish(&self, outcome: Outcome, reason: Option<String>) -> Result<()> {
-        let Some(mut writer) = lock(&self.writer).take() else { return Ok(()) };
-        if let Ok(persister) = self.store.persister() {
-            persister.end(self.segment);
+        if !self.recorder.is_of_this_process() {
+            return match self.forked.session.get() {
+                Some(child) => child.finish(outcome, reason),
+                None => Ok(()),
+            };
         }
         let body = Body::SessionEnded(SessionEnded { outcome, reason, of: None });
-        writer.append(&Entry { timestamp: Timestamp::now(), body })?;
-        writer.seal()
+        self.recorder.end(Some(&Entry { timestamp: Timestamp::now(), body }))
     }
 
-    fn append(&self, body: Body) -> Result<(Entry, u32)> {
-        let mut writer = lock(&self.writer);
-        let entry = Entry { timestamp: Timestamp::now(), body };
-        let line = self.open(&mut writer)?.append(&entry)?;
-        Ok((entry, line))
-    }
-
-    fn open<'a>(&self, writer: &'a mut Option<SegmentWriter>) -> Result<&'a mut SegmentWriter> {
-        writer.as_mut().ok_or_else(|| Error::SessionEnded { id: self.id.clone() })
+    /// This session, or what takes its place in a forked child: a child that wrote into its
+    /// parent's segment would be a second writer there.
+    fn here(&self) -> Result<&Session> {
+        if self.recorder.is_of_this_process() {
+            return Ok(self);
+        }
+        let _turn = lock(&self.forked.begins);
+        if let Some(child) = self.forked.session.get() {
+            return child.here();
+        }
+        let options = self.recorder.options().clone();
+        let child = self.store.here()?.begin_session(self.id.clone(), self.attempt, options)?;
+        self.forked.session.get_or_init(|| Box::new(child)).here()
     }
 }
 

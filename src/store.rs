@@ -2,19 +2,20 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
+use crate::durability::SessionOptions;
 use crate::entry::{Action, Body, CheckpointAction, EndedPart, Entry, Outcome, SessionEnded};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId, StoreId};
 use crate::index::Index;
+use crate::journal::FORMAT_VERSION;
 use crate::journal::recovery::{self, Recovered};
-use crate::journal::writer::SegmentWriter;
-use crate::journal::{FORMAT_VERSION, Header};
 use crate::persister::Persister;
+use crate::recorder::Recorder;
 use crate::status::{self, Status};
 use crate::timestamp::Timestamp;
 use crate::value::Value;
@@ -36,8 +37,17 @@ struct Inner {
     id: StoreId,
     /// None: open for reading only.
     persister: Option<Persister>,
-    /// The store's own segment, begun at its first entry.
-    journal: Mutex<Option<SegmentWriter>>,
+    /// The store's own journal, begun at its first entry.
+    journal: Mutex<Option<Recorder>>,
+    forked: Forked,
+}
+
+/// The store as a forked child opened it: threads and locks are its parent's.
+#[derive(Debug, Default)]
+struct Forked {
+    store: OnceLock<Store>,
+    /// Only ever locked in a child, so no fork can leave it locked.
+    opens: Mutex<()>,
 }
 
 /// Every folder that a store may have.
@@ -98,8 +108,8 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io("find", root))?;
         let id = read_store_file(&root)?.store;
         refuse_linked_folders(&root)?;
-        let journal = Mutex::new(None);
-        let inner = Arc::new(Inner { root, id, persister, journal });
+        let (journal, forked) = (Mutex::new(None), Forked::default());
+        let inner = Arc::new(Inner { root, id, persister, journal, forked });
         Ok(Self { inner, pinned: None })
     }
 
@@ -140,24 +150,37 @@ impl Store {
     /// As [`append`](Self::append), for what did not happen now.
     pub(crate) fn append_at(&self, timestamp: Timestamp, body: Body) -> Result<()> {
         self.persister()?;
+        let here = self.here()?;
         let entry = Entry { timestamp, body };
-        let mut journal = lock(&self.inner.journal);
-        let appended = match journal.as_mut() {
-            Some(writer) => writer.append(&entry).and_then(|_| writer.persist()),
-            None => return self.begin_journal(&mut journal, &entry),
-        };
-        match appended {
-            Err(Error::SegmentPoisoned { .. } | Error::SegmentFull { .. }) => {
-                self.begin_journal(&mut journal, &entry)
-            }
-            appended => appended,
+        let mut journal = lock(&here.inner.journal);
+        if let Some(recorder) = journal.as_ref() {
+            recorder.append(&entry)?;
+            return recorder.persist_all();
         }
+        let options = SessionOptions::default();
+        let root = here.root().to_owned();
+        *journal = Some(Recorder::begin(root, here.id(), None, options, &[entry])?);
+        Ok(())
     }
 
-    fn begin_journal(&self, journal: &mut Option<SegmentWriter>, entry: &Entry) -> Result<()> {
-        let header = Header::new(self.id(), None);
-        *journal = Some(SegmentWriter::create(self.root(), header, Some(entry))?);
-        Ok(())
+    /// This store, or what takes its place in a forked child.
+    pub(crate) fn here(&self) -> Result<Store> {
+        if self.inner.is_of_this_process() {
+            return Ok(self.clone());
+        }
+        let _turn = lock(&self.inner.forked.opens);
+        if let Some(child) = self.inner.forked.store.get() {
+            return child.here();
+        }
+        let child = Store::open(self.root())?;
+        self.inner.forked.store.get_or_init(|| child).here()
+    }
+
+    /// Hands what this process buffers to the operating system, where every reader finds it.
+    pub(crate) fn flush(&self) {
+        if let Some(persister) = self.inner.persister.as_ref().filter(|p| p.is_of_this_process()) {
+            persister.flush();
+        }
     }
 
     /// The persister, which only a store open for writing has.
@@ -175,11 +198,22 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// A store for reading has nothing that a fork could break.
+    fn is_of_this_process(&self) -> bool {
+        self.persister.as_ref().is_none_or(Persister::is_of_this_process)
+    }
+}
+
 impl Drop for Inner {
-    /// Seals the store's own segment. Its entries are persisted already.
+    /// Seals the store's own segment, unless it is a forked parent's. Its entries are persisted
+    /// already.
     fn drop(&mut self) {
-        if let Some(writer) = lock(&self.journal).take() {
-            writer.seal().ok(); // the next open seals what could not be sealed here
+        if !self.is_of_this_process() {
+            return;
+        }
+        if let Some(recorder) = lock(&self.journal).take() {
+            recorder.end(None).ok(); // the next open seals what could not be sealed here
         }
     }
 }
@@ -219,6 +253,15 @@ fn refuse_linked_folders(root: &Path) -> Result<()> {
     match FOLDERS.iter().map(|folder| root.join(folder)).find(|path| disk::is_link(path)) {
         Some(link) => Err(Error::io("open", &link)(io::Error::other(disk::LINK))),
         None => Ok(()),
+    }
+}
+
+/// Fails if the folder is no longer the store that was opened.
+pub(crate) fn check_still_there(root: &Path, id: StoreId) -> Result<()> {
+    match read_store_file(root) {
+        Ok(file) if file.store == id => Ok(()),
+        Ok(_) | Err(Error::NotAStore { .. }) => Err(Error::StoreGone { path: root.to_owned() }),
+        Err(error) => Err(error),
     }
 }
 

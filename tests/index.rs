@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value as SqlValue;
 use tidelog::{
     BasinCoords, BasinPoint, CheckpointId, Emergency, EventId, NewCheckpoint, Outcome, Session,
-    Store, Telemetry, Value,
+    SessionOptions, Store, Telemetry, Value,
 };
 
 use crate::support::{TestStore, session_id, telemetry};
@@ -124,11 +124,15 @@ fn action() -> impl Strategy<Value = Action> {
 /// Four writers of two sessions.
 fn play(store: &Store, actions: Vec<Action>) {
     let mut writers: [Option<Session>; 4] = Default::default();
+    // so small that sessions go on in other segments
+    let segment_bytes_max = 4096;
+    let metadata = Some(Value::Int(1));
+    let options = SessionOptions { metadata, segment_bytes_max, ..SessionOptions::default() };
     for action in actions {
         match action {
             Action::Start(slot) => {
                 let id = session_id(["run-a", "run-b"][slot % 2]);
-                writers[slot] = Some(store.start_session_with(id, Some(Value::Int(1))).unwrap());
+                writers[slot] = Some(store.start_session_with(id, options.clone()).unwrap());
             }
             Action::Write(slot, write) => writers[slot].iter().for_each(|to| write.to(to)),
             Action::Prune => {
@@ -332,8 +336,11 @@ fn many_catch_ups_at_once_apply_every_line_once() {
                 Store::open_read_only(store.root()).unwrap().refresh_index(&mut |_| {}).unwrap()
             });
         }
-        scope
-            .spawn(|| (0..500).for_each(|n| session.record_telemetry(n, &telemetry(1.0)).unwrap()));
+        scope.spawn(|| {
+            for step in 0..500 {
+                session.record_telemetry(step, &telemetry(1.0)).unwrap();
+            }
+        });
     });
     assert_eq!(count(&store, "telemetry_records"), 5500);
     let followed = dump(&store.root());

@@ -8,6 +8,7 @@
 mod checkpoint_numpy;
 mod cli;
 mod crash;
+mod durability;
 mod end_to_end;
 mod faults;
 mod fold;

@@ -85,8 +85,17 @@ impl HeldMarker {
 
     /// The segment is sealed: takes the marker away, then lets the lock go.
     pub(crate) fn remove(self) -> Result<()> {
+        disk::remove_unpersisted(&self.path.with_extension(RESERVE))?;
         disk::remove(&self.path)
     }
+}
+
+/// The ending of the file that holds a segment's [reserve](super::reserve).
+const RESERVE: &str = "reserve";
+
+/// Where a segment's reserve lies. It never outlives the marker.
+pub(super) fn reserve_path(root: &Path, segment: SegmentId) -> PathBuf {
+    folder(root).join(format!("{segment}.{RESERVE}"))
 }
 
 /// The file whose lock is the turn.

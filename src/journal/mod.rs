@@ -15,6 +15,7 @@ mod discover;
 pub(crate) mod marker;
 mod reader;
 pub(crate) mod recovery;
+mod reserve;
 mod segment;
 pub(crate) mod whole;
 pub(crate) mod writer;

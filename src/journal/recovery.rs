@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_live_segment_that_took_the_name_of_a_dead_writer_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
-        let writer = SegmentWriter::create(folder.path(), header(), None).unwrap();
+        let writer = SegmentWriter::create(folder.path(), header(), &[]).unwrap();
         let path = folder.path().join("logs/telemetry/session_run-7.jsonl");
         let torn = [fs::read(&path).unwrap(), b"{\"half".to_vec()].concat();
         fs::write(&path, &torn).unwrap();

@@ -1,20 +1,19 @@
 //! Appends entries to one segment.
 //!
-//! On disk, in this order: the marker in `active/`; the segment with its header and first entry,
-//! persisted; then one `write` per entry; at the end the last entry persisted and the marker
-//! gone. A crash at any place leaves a marker without a segment (removed at the next open), or a
-//! segment whose last line may be torn (cut at the next open).
+//! On disk, in this order: the marker in `active/`; the segment with its header and first entries,
+//! persisted; then lines, each whole; at the end the last line persisted and the marker gone. A
+//! crash at any place leaves a marker without a segment (removed at the next open), or a segment
+//! whose last line may be torn (cut at the next open).
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use serde::Serialize;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::cursor::SEGMENT_LINES_MAX;
 use super::marker::HeldMarker;
+use super::reserve::Reserve;
 use super::segment::{self, Header};
 use crate::disk;
 use crate::entry::Entry;
@@ -28,21 +27,54 @@ pub(crate) struct SegmentWriter {
     path: PathBuf,
     header: Header,
     marker: HeldMarker,
-    next_line: u32,
+    /// For what must be written on a full disk; the store's own segments have none.
+    reserve: Option<Reserve>,
+    /// Bytes in the file.
     bytes: u64,
-    buffer: Vec<u8>,
+    pending: Pending,
+    /// Number of the next line.
+    next_line: u32,
     state: Arc<State>,
 }
 
-/// What the writer and the thread that persists tell each other.
+/// Lines that are not in the file yet.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    bytes: Vec<u8>,
+    lines: u32,
+}
+
+/// Where a writer stood, to go back to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    bytes: usize,
+    lines: u32,
+}
+
+/// What the writer and those who persist tell each other.
 #[derive(Debug, Default)]
 struct State {
-    /// Something was appended since the last persist.
+    /// Something was written since the last persist.
     unpersisted: AtomicBool,
-    /// A write or a persist failed and nobody knows what is on disk: nothing is appended any more.
-    poisoned: AtomicBool,
+    /// Why nobody knows what is on disk: nothing is written any more.
+    poison: OnceLock<String>,
     /// Held while persisting: who comes second returns when the first is done, not before.
     persisting: Mutex<()>,
+}
+
+impl State {
+    fn poison(&self, reason: &str) {
+        self.poison.set(reason.to_owned()).ok(); // the first reason stays
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Error::SegmentPoisoned { path: path.to_owned(), reason: reason.clone() })
+            }
+        }
+    }
 }
 
 /// Announces and creates the segment's file under the first of its names that is free.
@@ -77,50 +109,71 @@ pub(crate) struct PersistHandle {
 }
 
 impl PersistHandle {
-    /// Persists what was appended before the call; nothing to do costs nothing.
+    /// Persists what was written before the call; nothing to do costs nothing.
     ///
     /// A failure closes the segment: after a failed persist the system may have dropped the bytes,
     /// and a second try would say that all is well.
     pub(crate) fn persist(&self) -> Result<()> {
         let _turn = self.state.persisting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.state.poisoned.load(Ordering::Acquire) {
-            return Err(Error::SegmentPoisoned { path: self.path.clone() });
-        }
+        self.state.check(&self.path)?;
         if !self.state.unpersisted.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         disk::persist(&self.file, &self.path)
-            .inspect_err(|_| self.state.poisoned.store(true, Ordering::Release))
+            .and_then(|()| disk::check_still_named(&self.file, &self.path))
+            .inspect_err(|error| self.state.poison(&error.to_string()))
     }
 }
 
 impl SegmentWriter {
-    /// Begins a segment with its header and its first entry; both are persisted on return.
-    pub(crate) fn create(root: &Path, header: Header, first: Option<&Entry>) -> Result<Self> {
+    /// Begins a segment with its header and its first entries; all are persisted on return. A
+    /// failure leaves nothing behind, if the disk lets it.
+    pub(crate) fn create(root: &Path, header: Header, first: &[Entry]) -> Result<Self> {
         let folder = match header.session {
             Some(_) => segment::telemetry_folder(root),
             None => segment::store_folder(root),
         };
         disk::create_folder(&folder)?;
         let (file, path, marker) = create_file(root, &folder, &header)?;
+        let reserve = header.session.is_some().then(|| Reserve::take(root, &header));
         let mut writer = Self {
             file: Arc::new(file),
             path,
             header,
             marker,
-            next_line: 0,
+            reserve,
             bytes: 0,
-            buffer: Vec::with_capacity(4096),
+            pending: Pending::default(),
+            next_line: 0,
             state: Arc::default(),
         };
-        writer.append_lines(|header, buffer| {
-            line::write_checked(header, buffer)?;
-            first.map_or(Ok(()), |entry| line::write_checked(entry, buffer))
-        })?;
-        writer.next_line = 1 + u32::from(first.is_some());
-        writer.persist()?;
-        disk::persist_folder_of(&writer.path)?;
-        Ok(writer)
+        match writer.begin(first) {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, first: &[Entry]) -> Result<()> {
+        line::write_checked(&self.header, &mut self.pending.bytes)?;
+        self.pending.lines = 1;
+        self.next_line = 1;
+        for entry in first {
+            self.add(|buffer| line::write_checked(entry, buffer))?;
+        }
+        self.flush()?;
+        self.persist_handle().persist()?;
+        disk::persist_folder_of(&self.path)
+    }
+
+    /// Takes back a segment that nobody knows of yet. What the disk keeps is removed by the next
+    /// open: its marker is a dead writer's.
+    fn remove(self) {
+        if disk::remove(&self.path).is_ok() {
+            self.marker.remove().ok();
+        }
     }
 
     /// The segment's line 0.
@@ -128,50 +181,94 @@ impl SegmentWriter {
         &self.header
     }
 
-    /// Hands one entry to the operating system, whole or not at all; its line number.
-    ///
-    /// On return the entry survives the death of this process, not yet a power cut.
-    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<u32> {
-        if self.next_line >= SEGMENT_LINES_MAX {
-            return Err(Error::SegmentFull { path: self.path.clone(), limit: SEGMENT_LINES_MAX });
+    /// Whether a segment of at most this size is full. It takes a few lines more if need be.
+    pub(crate) fn is_full(&self, bytes_max: u64) -> bool {
+        self.has_all_lines() || self.bytes >= bytes_max
+    }
+
+    /// Whether it holds as many lines as its replica can number.
+    pub(crate) fn has_all_lines(&self) -> bool {
+        self.next_line >= SEGMENT_LINES_MAX - SPARE_LINES
+    }
+
+    /// Why nothing is written any more.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.state.check(&self.path)
+    }
+
+    /// Adds one line to those that are to be written; its number. An error is about the line, and
+    /// leaves nothing of it.
+    pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<u32> {
+        let place = self.place();
+        if let Err(error) = write(&mut self.pending.bytes) {
+            self.go_back(place);
+            self.pending.bytes.shrink_to(KEPT_BYTES); // a line that is too long must not stay
+            return Err(error);
         }
-        self.append_lines(|_, buffer| line::write_checked(entry, buffer))?;
         let number = self.next_line;
+        self.pending.lines += 1;
         self.next_line += 1;
         Ok(number)
     }
 
-    fn append_lines(
-        &mut self,
-        write: impl FnOnce(&Header, &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
-        if self.state.poisoned.load(Ordering::Acquire) {
-            return Err(Error::SegmentPoisoned { path: self.path.clone() });
+    /// Where the next line is added.
+    pub(crate) fn place(&self) -> Place {
+        Place { bytes: self.pending.bytes.len(), lines: self.pending.lines }
+    }
+
+    /// Forgets the lines added since, none of which is in the file.
+    pub(crate) fn go_back(&mut self, place: Place) {
+        self.next_line -= self.pending.lines.saturating_sub(place.lines);
+        self.pending.lines = place.lines;
+        self.pending.bytes.truncate(place.bytes);
+    }
+
+    /// Bytes that are not in the file yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.bytes.len()
+    }
+
+    /// Hands all added lines to the operating system, whole or not at all. They stay added if that
+    /// fails.
+    ///
+    /// On return they survive the death of this process, not yet a power cut.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.check()?;
+        if self.pending.lines == 0 {
+            return Ok(());
         }
-        self.buffer.clear();
-        write(&self.header, &mut self.buffer).inspect_err(|_| self.buffer = Vec::new())?; // a line that is too long must not stay
-        if let Err(error) = (&*self.file).write_all(&self.buffer) {
+        if let Err(error) = (&*self.file).write_all(&self.pending.bytes) {
             self.take_back_partial_line();
             return Err(Error::io("write", &self.path)(error));
         }
-        self.bytes += self.buffer.len() as u64;
+        self.bytes += self.pending.bytes.len() as u64;
+        self.pending.bytes.clear();
+        self.pending.bytes.shrink_to(KEPT_BYTES);
+        self.pending.lines = 0;
         self.state.unpersisted.store(true, Ordering::Release);
         Ok(())
     }
 
     /// A failed write may have left the beginning of a line; the next one must not follow it.
     fn take_back_partial_line(&self) {
-        if self.file.set_len(self.bytes).is_err() {
-            self.state.poisoned.store(true, Ordering::Release);
+        if let Err(error) = self.file.set_len(self.bytes) {
+            self.state.poison(&format!("the beginning of a line could not be cut: {error}"));
         }
     }
 
-    /// Persists everything appended so far.
-    pub(crate) fn persist(&self) -> Result<()> {
-        self.persist_handle().persist()
+    /// Gives space back to a full disk; whether there was any.
+    pub(crate) fn release_reserve(&mut self) -> bool {
+        self.reserve.as_mut().is_some_and(Reserve::release)
     }
 
-    /// For the thread that persists in the background.
+    /// Takes back the space that was given.
+    pub(crate) fn refill_reserve(&mut self) {
+        if let Some(reserve) = &mut self.reserve {
+            reserve.refill();
+        }
+    }
+
+    /// For those who persist without stopping the writer.
     pub(crate) fn persist_handle(&self) -> PersistHandle {
         PersistHandle {
             file: Arc::clone(&self.file),
@@ -182,17 +279,33 @@ impl SegmentWriter {
 
     /// Persists and lets the segment go; nothing is ever appended to it again.
     pub(crate) fn seal(self) -> Result<()> {
-        self.persist()?;
+        self.persist_handle().persist()?;
         self.marker.remove()
+    }
+
+    /// Lets go of a segment that is full or whose disk failed; the lines that are not in it. A
+    /// torn tail is cut now, or with its marker at the next open.
+    pub(crate) fn leave(self) -> Pending {
+        let is_whole = self.file.set_len(self.bytes).is_ok();
+        if is_whole {
+            self.marker.remove().ok(); // removed at the next open then
+        }
+        self.pending
+    }
+
+    /// Adds the lines that another segment could not take.
+    pub(crate) fn take_over(&mut self, lines: &Pending) {
+        self.pending.bytes.extend_from_slice(&lines.bytes);
+        self.pending.lines += lines.lines;
+        self.next_line += lines.lines;
     }
 }
 
-#[cfg(test)]
-impl PersistHandle {
-    pub(crate) fn is_unpersisted(&self) -> bool {
-        self.state.unpersisted.load(Ordering::Acquire)
-    }
-}
+/// For a gap and an end after the last record, and for what is buffered.
+const SPARE_LINES: u32 = 64 << 10;
+
+/// What an empty buffer keeps, so that the next line needs no memory.
+const KEPT_BYTES: usize = 128 << 10;
 
 #[cfg(test)]
 mod tests {

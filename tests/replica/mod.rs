@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tidelog::checkpoint::npz::Compression;
 use tidelog::{
     BasinCoords, BasinPoint, CheckpointId, Emergency, EventId, NewCheckpoint, Outcome, Session,
-    SessionId, Store, Telemetry, Value,
+    SessionId, SessionOptions, Store, Telemetry, Value,
 };
 use tidelog_sync::{Agent, Notice, Report, SyncError, Target, status};
 
@@ -182,7 +182,8 @@ fn versions(client: &mut Client) -> Vec<String> {
 fn every_kind(files: &Files) -> CheckpointId {
     let metadata = Value::Dict(vec![("lr".into(), 0.1.into())]);
     let id = SessionId::new("run-1").unwrap();
-    let session = files.store.start_session_with(id, Some(metadata)).unwrap();
+    let options = SessionOptions { metadata: Some(metadata), ..SessionOptions::default() };
+    let session = files.store.start_session_with(id, options).unwrap();
     record(&session, 0..10);
     let mut coords = [0.5; 64];
     coords[7] = 0.1;

@@ -1,0 +1,67 @@
+//! Space that is kept for a full disk: `active/<segment id>.reserve`.
+//!
+//! Made with the segment and removed with its marker. When the disk is full, the writer gives it back
+//! piece by piece, so that an emergency event, a checkpoint's entry and the end of the session
+//! still find room; records do not ask for it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::marker;
+use super::segment::Header;
+use crate::disk;
+
+/// Of each segment of a session.
+const RESERVE_BYTES: u64 = 256 << 10;
+/// Given back at a time: an event's line, its copy, and the blocks of their folders.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// What one writer keeps. To have none is no error: the disk may be full at the start, or not know
+/// how to reserve.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    /// None once everything was given back.
+    file: Option<File>,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// Takes the space, if there is any.
+    pub(super) fn take(root: &Path, header: &Header) -> Self {
+        let mut reserve =
+            Self { path: marker::reserve_path(root, header.segment), file: None, bytes: 0 };
+        reserve.refill();
+        reserve
+    }
+
+    /// Takes back what was given.
+    pub(super) fn refill(&mut self) {
+        if self.bytes == RESERVE_BYTES {
+            return;
+        }
+        let filled = match &self.file {
+            Some(file) => disk::allocate(file, &self.path, RESERVE_BYTES).is_ok(),
+            None => {
+                self.file = disk::create_allocated(&self.path, RESERVE_BYTES).ok();
+                self.file.is_some()
+            }
+        };
+        if filled {
+            self.bytes = RESERVE_BYTES;
+        }
+    }
+
+    /// Gives a piece back to the disk, at last the file itself; whether there was anything to give.
+    pub(super) fn release(&mut self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let rest = self.bytes.saturating_sub(PIECE_BYTES);
+        if rest > 0 && file.set_len(rest).is_ok() {
+            self.bytes = rest;
+            return true;
+        }
+        self.file = None;
+        self.bytes = 0;
+        disk::remove_unpersisted(&self.path).is_ok()
+    }
+}
