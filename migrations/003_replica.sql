@@ -122,14 +122,15 @@ CREATE TABLE IF NOT EXISTS tombstones (
 
 -- A session's part in each of its segments. Start and end of a part may come from different
 -- segments and in any order, so each fills only its own columns. The header of the part's segment
--- tells its session and attempt; until that segment is read, the end tells the session.
+-- tells its session and attempt; until that segment is read, the end tells the session. A part is
+-- 'continued' if its writer went on in another segment, which is the next part.
 CREATE TABLE IF NOT EXISTS session_parts (
     segment_id uuid PRIMARY KEY,
     session_id text COLLATE "C" NOT NULL,
     attempt    integer,
     started_at timestamptz,
     ended_at   timestamptz,
-    status     text CHECK (status IN ('active', 'completed', 'failed', 'aborted')),
+    status     text CHECK (status IN ('active', 'completed', 'failed', 'aborted', 'continued')),
     reason     text,
     metadata   jsonb,
     CHECK (ended_at IS NULL OR status IS NOT NULL)
@@ -146,7 +147,8 @@ CREATE TABLE IF NOT EXISTS sync_session_stats (
 );
 
 -- Folds the parts of sessions into their rows: no part, no row. A session is active while any part
--- has no end; otherwise the part that ended last tells how. Writes only what changes.
+-- has no end; otherwise the part that ended last tells how, those aside that another one continues: if
+-- that one never came, the session is aborted. Writes only what changes.
 --
 -- Agents of several stores may fold one session at once. Each statement of this function sees what
 -- was committed before it began, so the one that waits for a row lock then reads the other's part;
@@ -175,8 +177,10 @@ BEGIN
                min(p.started_at) AS started_at,
                CASE WHEN bool_and(p.ended_at IS NOT NULL) THEN max(p.ended_at) END AS ended_at,
                CASE WHEN bool_and(p.ended_at IS NOT NULL) THEN
-                   (array_agg(p.status ORDER BY p.ended_at DESC, p.attempt DESC NULLS LAST,
-                                                p.segment_id DESC))[1]
+                   COALESCE((array_agg(p.status ORDER BY p.ended_at DESC,
+                                                         p.attempt DESC NULLS LAST,
+                                                         p.segment_id DESC)
+                       FILTER (WHERE p.status <> 'continued'))[1], 'aborted')
                ELSE 'active' END AS status,
                COALESCE(max(p.attempt), 1) AS attempts,
                (array_agg(p.metadata ORDER BY p.attempt, p.started_at, p.segment_id)

@@ -41,7 +41,9 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use ids::{CheckpointId, EventId, ID_BYTES_MAX, InvalidId, SegmentId, SessionId, StoreId};
 pub use index::Progress;
-pub use query::{CheckpointRow, EmergencyRow, SessionRow, SessionStats, SqlValue, TrajectoryPoint};
+pub use query::{
+    CheckpointRow, EmergencyRow, GapRow, SessionRow, SessionStats, SqlValue, TrajectoryPoint,
+};
 pub use session::Session;
 pub use status::{LiveWriter, RefusedFile, Status};
 pub use store::Store;

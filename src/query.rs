@@ -7,7 +7,7 @@
 mod rows;
 mod sql;
 
-pub use rows::{CheckpointRow, EmergencyRow, SessionRow, SessionStats, TrajectoryPoint};
+pub use rows::{CheckpointRow, EmergencyRow, GapRow, SessionRow, SessionStats, TrajectoryPoint};
 pub use sql::SqlValue;
 
 use std::sync::{Arc, Mutex};
@@ -149,6 +149,20 @@ impl Store {
              ORDER BY timestamp DESC, event_id DESC",
             [session.map(SessionId::as_str)],
             EmergencyRow::read,
+        )
+    }
+
+    /// Where records are missing because the disk refused them, newest first: in a session, or in
+    /// all. What a writer has not yet been able to write down is not among them.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn gaps(&self, session: Option<&SessionId>) -> Result<Vec<GapRow>> {
+        self.all(
+            "SELECT * FROM telemetry_gaps WHERE ?1 IS NULL OR session_id = ?1
+             ORDER BY timestamp DESC, segment_no DESC, line_no DESC",
+            [session.map(SessionId::as_str)],
+            GapRow::read,
         )
     }
 

@@ -417,3 +417,26 @@ fn a_statement_may_begin_with_a_comment() {
     let (_folder, store) = demo();
     assert!(ok(&store, &["sql", "-- how many\nSELECT 41 + 1"]).contains("42"));
 }
+
+#[test]
+fn what_the_disk_refused_is_shown_and_counted() {
+    let (_folder, store) = demo();
+    let segment = store.join("logs/telemetry/session_demo-42.jsonl");
+    let mut file = fs::OpenOptions::new().append(true).open(segment).unwrap();
+    for records in ["3", "18446744073709551615", "18446744073709551615"] {
+        let gap = format!(
+            r#"{{"timestamp":"2026-01-05T09:41:00Z","event":"gap","gap":{{"records":{records},"first_step":7,"last_step":9,"since":"2026-01-05T09:40:30Z"}},"reason":"no space left on device"}}"#
+        );
+        writeln!(file, "{gap}").unwrap();
+        let shown = ok(&store, &["show", "demo-42"]);
+        let told =
+            "3 records missing, steps 7–9, since 2026-01-05 09:40:30Z: no space left on device";
+        assert!(shown.contains(told), "{shown}");
+        assert!(ok(&store, &["status"]).contains("missing because the disk refused them: "));
+    }
+    let status: Json = serde_json::from_str(&ok(&store, &["status", "--json"])).unwrap();
+    assert_eq!(status["missed_records"], i64::MAX);
+    for arguments in [["--json", "show", "demo-42"], ["--json", "tail", "demo-42"]] {
+        assert!(ok(&store, &arguments).contains("\"last_step\""));
+    }
+}

@@ -3,6 +3,8 @@
 use std::thread;
 
 use postgres::{Client, Transaction};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::postgres::TestDatabase;
 
@@ -12,6 +14,10 @@ const RESUMED: &str = "('00000000-0000-0000-0000-000000000002', 's', 2,
     '2026-01-05 11:00Z', '2026-01-05 12:00Z', 'completed', NULL, '{\"run\": 2}')";
 const OTHER_RANK: &str = "('00000000-0000-0000-0000-000000000003', 's', 2,
     '2026-01-05 11:00Z', NULL, NULL, NULL, NULL)";
+
+/// What a writer leaves that goes on in another segment, here in one whose start gave no metadata.
+const CONTINUED: &str = "('00000000-0000-0000-0000-000000000004', 's', 2,
+    '2026-01-05 11:30Z', '2026-01-05 13:00Z', 'continued', NULL, NULL)";
 
 const FOLD: &str = "SELECT fold_sessions(ARRAY['s'])";
 
@@ -62,6 +68,68 @@ fn parts_fold_into_the_same_session_in_any_order() {
             fold_part(&mut client, part);
         }
         assert_eq!(session(&mut client).0, r#"09:00 12:00 completed 2 {"run": 1}"#);
+    }
+}
+
+/// A part as the property needs it: attempt, minutes of start and end, status.
+type Part = (u32, u32, Option<(u32, &'static str)>);
+
+fn part() -> impl Strategy<Value = Part> {
+    let statuses = vec!["completed", "failed", "aborted", "continued", "continued"];
+    let end = (0..5_u32, prop::sample::select(statuses));
+    (1..3_u32, 0..5_u32, prop::option::weighted(0.9, end))
+}
+
+/// The rule in other words than those of the databases.
+fn expected_status(parts: &[Part]) -> &'static str {
+    let ends: Option<Vec<_>> = parts
+        .iter()
+        .enumerate()
+        .map(|(no, part)| part.2.map(|end| (end.0, part.0, no, end.1)))
+        .collect();
+    let Some(ends) = ends else { return "active" };
+    let last = ends.into_iter().filter(|end| end.3 != "continued").max();
+    last.map_or("aborted", |end| end.3)
+}
+
+fn status_of(client: &mut Client, parts: &[Part], first: usize) -> String {
+    client.batch_execute("TRUNCATE session_parts, telemetry_sessions").unwrap();
+    for no in (first..parts.len()).chain(0..first) {
+        let (attempt, start, end) = parts[no];
+        let end = end.map_or("NULL, NULL".into(), |(minute, status)| {
+            format!("'2026-01-05 11:0{minute}Z', '{status}'")
+        });
+        let part = format!(
+            "('00000000-0000-0000-0000-{no:012}', 's', {attempt}, '2026-01-05 10:0{start}Z', {end},
+              NULL, NULL)"
+        );
+        fold_part(client, &part);
+    }
+    client.query_one("SELECT status FROM telemetry_sessions", &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_continued_part_is_over_and_never_tells_how_the_session_ended() {
+    let database = TestDatabase::create();
+    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let cases = (prop::collection::vec(part(), 1..5), any::<prop::sample::Index>());
+    let checked = TestRunner::new(config).run(&cases, |(parts, first)| {
+        let found = status_of(&mut database.client(), &parts, first.index(parts.len()));
+        prop_assert_eq!(found, expected_status(&parts));
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn metadata_is_that_of_the_first_start_although_a_continuation_gives_none() {
+    for parts in [[FIRST, CONTINUED], [CONTINUED, FIRST]] {
+        let database = TestDatabase::create();
+        let mut client = database.client();
+        for part in parts {
+            fold_part(&mut client, part);
+        }
+        assert_eq!(session(&mut client).0, r#"09:00 13:00 failed 2 {"run": 1}"#);
     }
 }
 

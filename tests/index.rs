@@ -1,5 +1,7 @@
 //! The index: what it holds follows from the files alone.
 
+mod order;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -67,6 +69,7 @@ fn recorded(records: i64) -> (TestStore, Session) {
     (store, session)
 }
 
+const RECORD: &str = r#"{"timestamp":"2026-01-05T09:30:30Z","step":1,"telemetry":{"phi":0.5}}"#;
 const HEADER: &str = r#"{"tidelog":1,"segment":"SEGMENT","store":"6f2a3b1c-0000-4000-8000-000000000000","session":SESSION,"attempt":1,"writer":{"pid":1,"host":"h","program":"p"},"created_at":"2026-01-05T09:30:00Z"}"#;
 
 /// Puts a segment of these lines into the store; the session is JSON.
@@ -345,107 +348,6 @@ fn many_catch_ups_at_once_apply_every_line_once() {
     assert_eq!(count(&store, "telemetry_records"), 5500);
     let followed = dump(&store.root());
     assert_eq!(followed, rebuilt(&store));
-}
-
-#[test]
-fn an_end_may_be_read_before_its_start() {
-    let store = TestStore::new();
-    let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"run-7","segment":"6f2a3b1c-0000-4000-8000-000000000007"}"#;
-    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
-    add_segment(&store.root(), 1, "null", &[end]);
-    store.store().refresh_index(&mut |_| {}).unwrap();
-    add_segment(&store.root(), 7, "\"run-7\"", &[start]);
-    let row = store.store().sessions().unwrap().remove(0);
-    assert_eq!((row.status.as_str(), row.attempts), ("aborted", 1));
-    let stats = store.store().get_session_stats(&row.session_id).unwrap();
-    assert_eq!(stats.duration_seconds, Some(1800.0));
-}
-
-#[test]
-fn the_header_of_a_part_tells_its_session_in_any_order() {
-    let end = r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"aborted","session_id":"other","segment":"6f2a3b1c-0000-4000-8000-000000000001"}"#;
-    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
-    let [one, other] = in_any_order((1, "\"run-7\"", &[start]), (2, "null", &[end]));
-    assert_eq!(one, other);
-    assert_eq!(one["telemetry_sessions"].len(), 1);
-    assert_eq!(one["telemetry_sessions"][0][0], SqlValue::Text("run-7".into()));
-}
-
-#[test]
-fn of_two_ends_of_one_part_the_later_counts() {
-    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
-    let failed =
-        r#"{"timestamp":"2026-01-05T10:00:00Z","event":"session_ended","status":"failed"}"#;
-    let aborted = failed.replace("10:00", "09:59").replace("failed", "aborted");
-    let store = TestStore::new();
-    add_segment(&store.root(), 1, "\"one\"", &[start, failed, &aborted]);
-    add_segment(&store.root(), 2, "\"two\"", &[start, &aborted, failed]);
-    let rows = store.store().sessions().unwrap();
-    assert!(rows.iter().all(|row| row.status == "failed"), "{rows:?}");
-}
-
-const CREATED: &str = r#"{"timestamp":"2026-01-05T09:31:00Z","event":"checkpoint_created","checkpoint":{"checkpoint_id":"c-1","phi":0.7,"file":"c-1.npz","size_bytes":1,"sha256":"00","state_dict":null}}"#;
-const PRUNED: &str =
-    r#"{"timestamp":"2026-01-05T09:32:00Z","event":"checkpoint_pruned","checkpoint_id":"c-1"}"#;
-const DELETED: &str =
-    r#"{"timestamp":"2026-01-05T09:33:00Z","event":"session_deleted","session_id":"run-7"}"#;
-const RECORD: &str = r#"{"timestamp":"2026-01-05T09:30:30Z","step":1,"telemetry":{"phi":0.5}}"#;
-
-/// What two segments give, read together and one after the other in both orders.
-fn in_any_order(first: (u32, &str, &[&str]), second: (u32, &str, &[&str])) -> [Dump; 2] {
-    [[first, second], [second, first]].map(|order| {
-        let store = TestStore::new();
-        for (number, session, lines) in order {
-            add_segment(&store.root(), number, session, lines);
-            store.store().refresh_index(&mut |_| {}).unwrap();
-        }
-        let mut dump = dump(&store.root());
-        let segments = dump.remove("index_segments").unwrap();
-        assert_eq!(segments.len(), 2);
-        for rows in dump.values_mut().flatten() {
-            rows.retain(|value| *value != SqlValue::Integer(1) && *value != SqlValue::Integer(2));
-        }
-        dump
-    })
-}
-
-#[test]
-fn a_pruned_checkpoint_stays_pruned_in_any_order() {
-    let [one, other] = in_any_order((1, "\"run-7\"", &[CREATED]), (2, "null", &[PRUNED]));
-    assert_eq!(one["checkpoints"], other["checkpoints"]);
-    assert!(one["checkpoints"][0].contains(&SqlValue::Text("pruned".into())));
-}
-
-#[test]
-fn a_checkpoint_is_pruned_although_the_clock_went_back() {
-    let store = TestStore::new();
-    let created = CREATED.replace("2026", "9000");
-    add_segment(&store.root(), 1, "\"run-7\"", &[&created]);
-    store.store().prune_checkpoint(&CheckpointId::new("c-1").unwrap()).unwrap();
-    let row = store.store().list_checkpoints(1).unwrap().remove(0);
-    assert!(row.is_pruned(), "{row:?}");
-}
-
-#[test]
-fn a_checkpoint_saved_again_after_pruning_is_present() {
-    let again = CREATED.replace("09:31", "09:40").replace("0.7", "0.9");
-    let first = (1, "\"run-7\"", &[CREATED][..]);
-    let [one, other] = in_any_order(first, (2, "null", &[PRUNED, &again]));
-    assert_eq!(one["checkpoints"], other["checkpoints"]);
-    assert!(one["checkpoints"][0].contains(&SqlValue::Text("present".into())));
-    assert!(one["checkpoints"][0].contains(&SqlValue::Real(0.9)));
-}
-
-#[test]
-fn a_deleted_session_does_not_come_back_in_any_order() {
-    let start = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
-    let session = (1, "\"run-7\"", &[start, RECORD, CREATED][..]);
-    let [one, other] = in_any_order(session, (2, "null", &[DELETED]));
-    assert_eq!(one, other);
-    for gone in ["telemetry_sessions", "telemetry_records", "checkpoints", "session_parts"] {
-        assert!(one[gone].is_empty(), "{gone}");
-    }
-    assert_eq!(one["checkpoint_history"].len(), 1);
 }
 
 #[test]

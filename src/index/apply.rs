@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::columns::{Json, Number};
 use super::follow::{cursor, is_mark};
 use super::sessions::PartSums;
-use crate::entry::{BasinPoint, Body, Emergency, Entry, Record, SessionEnded};
+use crate::entry::{BasinPoint, Body, Emergency, Entry, Gap, Record, SessionEnded};
 use crate::ids::SessionId;
 use crate::journal::{Batch, Content, Cursor, Header, Line};
 use crate::timestamp::Timestamp;
@@ -147,7 +147,8 @@ impl<'a> Rows<'a> {
             (Body::CheckpointCreated(created), _) => self.created(no, at, created),
             (Body::Checkpoint(action), _) => self.action(no, at, action),
             (Body::SessionDeleted { session_id }, _) => self.delete_session(session_id, no, at),
-            (Body::Unknown { .. } | Body::Gap(_), _) => Ok(()),
+            (Body::Gap(gap), Some(session)) => self.gap(session, no, at, gap),
+            (Body::Unknown { .. }, _) => Ok(()),
             (_, None) => self.invalid(line, "belongs to a session, its segment does not"),
         }
     }
@@ -229,6 +230,35 @@ impl<'a> Rows<'a> {
                 Json(&point.basin_coords),
                 Number(point.phi),
                 Number(point.kappa),
+            ])
+            .map(|_| ())
+    }
+
+    /// A count that no column holds is its greatest number.
+    fn gap(
+        &mut self,
+        session: &SessionId,
+        line_no: u32,
+        at: Timestamp,
+        gap: &Gap,
+    ) -> rusqlite::Result<()> {
+        if self.is_deleted(session)? {
+            return Ok(());
+        }
+        self.db
+            .prepare_cached(
+                "INSERT INTO telemetry_gaps VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                self.segment_no,
+                line_no,
+                session.as_str(),
+                at.to_string(),
+                i64::try_from(gap.records).unwrap_or(i64::MAX),
+                gap.first_step,
+                gap.last_step,
+                gap.since.to_string(),
+                gap.reason,
             ])
             .map(|_| ())
     }

@@ -135,6 +135,23 @@ CREATE TABLE IF NOT EXISTS basin_history (
 -- The trajectory of a session.
 CREATE INDEX IF NOT EXISTS basin_history_session ON basin_history (session_id, timestamp);
 
+-- Records that the disk refused: how many are missing at this place of the journal.
+CREATE TABLE IF NOT EXISTS telemetry_gaps (
+    segment_no INTEGER NOT NULL,
+    line_no    INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    timestamp  TEXT NOT NULL,  -- when writing went on
+    records    INTEGER NOT NULL,
+    first_step INTEGER,  -- least and greatest of those that had one
+    last_step  INTEGER,
+    since      TEXT NOT NULL,  -- when the first of them was to be written
+    reason     TEXT NOT NULL,
+    PRIMARY KEY (segment_no, line_no)
+) STRICT;
+
+-- What is missing of a session.
+CREATE INDEX IF NOT EXISTS telemetry_gaps_session ON telemetry_gaps (session_id, timestamp);
+
 -- Latest record of each session by the clock, as specified: where the clock went back, the last line
 -- of the journal is another one. One index probe per session; GROUP BY would read every record.
 CREATE VIEW IF NOT EXISTS latest_telemetry AS

@@ -81,15 +81,17 @@ impl PartSums {
     }
 }
 
-/// The fold. No part, no row.
+/// The fold. No part, no row. A part that is continued is over, and its successor tells how the
+/// session ended; a successor that was lost was aborted.
 const FOLD: &str = "
 INSERT INTO telemetry_sessions
 SELECT ?1,
        min(started_at),
        CASE WHEN count(*) = count(ended_at) THEN max(ended_at) END,
        CASE WHEN count(*) = count(ended_at) THEN
-           (SELECT status FROM session_parts WHERE session_id = ?1
-            ORDER BY ended_at DESC, attempt DESC, segment_id DESC LIMIT 1)
+           coalesce((SELECT status FROM session_parts
+                     WHERE session_id = ?1 AND status <> 'continued'
+                     ORDER BY ended_at DESC, attempt DESC, segment_id DESC LIMIT 1), 'aborted')
        ELSE 'active' END,
        coalesce(max(attempt), 1),
        sum(records),
@@ -167,7 +169,8 @@ impl Rows<'_> {
             .map(|_| ())
     }
 
-    /// Of two ends of one part the later one counts.
+    /// Of two ends of one part the later one counts. That its writer went on elsewhere only this one
+    /// knows, so it counts before all others: its marker may look like that of a dead writer's.
     pub(super) fn ended(
         &mut self,
         segment: SegmentId,
@@ -186,8 +189,9 @@ impl Rows<'_> {
                  ON CONFLICT (segment_id) DO UPDATE SET ended_at = excluded.ended_at,
                      status = excluded.status, reason = excluded.reason
                  WHERE ended_at IS NULL
-                    OR (excluded.ended_at, excluded.status, coalesce(excluded.reason, ''))
-                        > (ended_at, status, coalesce(reason, ''))",
+                    OR (excluded.status = 'continued', excluded.ended_at, excluded.status,
+                        coalesce(excluded.reason, ''))
+                        > (status = 'continued', ended_at, status, coalesce(reason, ''))",
             )?
             .execute(params![
                 segment.to_string(),
@@ -265,6 +269,7 @@ impl Rows<'_> {
             "telemetry_records",
             "emergency_events",
             "basin_history",
+            "telemetry_gaps",
             "session_parts",
         ] {
             self.db

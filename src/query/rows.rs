@@ -160,6 +160,25 @@ pub struct EmergencyRow {
     pub metadata: Option<Value>,
 }
 
+/// Records of a session that the disk refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GapRow {
+    /// The session.
+    pub session_id: SessionId,
+    /// When writing went on.
+    pub timestamp: Timestamp,
+    /// How many records and basin points are missing.
+    pub records: u64,
+    /// The smallest step among them; none if none had a step.
+    pub first_step: Option<i64>,
+    /// The greatest step among them.
+    pub last_step: Option<i64>,
+    /// When the first of them was to be written.
+    pub since: Timestamp,
+    /// What the disk said.
+    pub reason: String,
+}
+
 /// JSON has no NaN: as in the journal's lines, it is a text.
 fn float<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     number.map(Float).serialize(serializer)
@@ -344,6 +363,21 @@ impl EmergencyRow {
             threshold: row.number("threshold")?,
             telemetry: row.json("telemetry")?,
             metadata: row.json("metadata")?,
+        })
+    }
+}
+
+impl GapRow {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let row = Columns(row);
+        Ok(Self {
+            session_id: row.parsed("session_id")?,
+            timestamp: row.parsed("timestamp")?,
+            records: row.count("records")?,
+            first_step: row.plain("first_step")?,
+            last_step: row.plain("last_step")?,
+            since: row.parsed("since")?,
+            reason: row.plain("reason")?,
         })
     }
 }

@@ -13,7 +13,7 @@ use super::Verification;
 use super::report::{Finding, FindingKind, VerifyReport};
 use super::segments::Scan;
 use crate::disk;
-use crate::entry::Body;
+use crate::entry::{Body, SessionEnded};
 use crate::ids::{SegmentId, StoreId};
 use crate::index::rebuild;
 use crate::journal::{ChainHash, Cursor, Header};
@@ -27,6 +27,7 @@ pub(super) struct Counts {
     emergencies: u64,
     basins: u64,
     history: u64,
+    gaps: u64,
     invalid: u64,
 }
 
@@ -48,31 +49,40 @@ pub(super) struct IndexView {
 }
 
 impl Counts {
-    /// Records and points outside a session's segments give no rows.
     pub(super) fn count(&mut self, header: &Header, body: &Body) {
-        let in_session = u64::from(header.session.is_some());
-        match body {
-            Body::Record(_) => self.records += in_session,
-            Body::Basin(_) => self.basins += in_session,
-            Body::Emergency(_) => self.emergencies += 1,
-            Body::CheckpointCreated(_) | Body::Checkpoint(_) => self.history += 1,
-            _ => {}
-        }
+        let rows = match body {
+            Body::Emergency(_) => &mut self.emergencies,
+            Body::CheckpointCreated(_) | Body::Checkpoint(_) => &mut self.history,
+            _ if header.session.is_none() && needs_session(body) => &mut self.invalid,
+            Body::Record(_) => &mut self.records,
+            Body::Basin(_) => &mut self.basins,
+            Body::Gap(_) => &mut self.gaps,
+            _ => return,
+        };
+        *rows += 1;
     }
 
     pub(super) fn count_invalid(&mut self) {
         self.invalid += 1;
     }
 
-    fn by_table(&self) -> [(&'static str, u64); 5] {
+    fn by_table(&self) -> [(&'static str, u64); 6] {
         [
             ("telemetry_records", self.records),
             ("emergency_events", self.emergencies),
             ("basin_history", self.basins),
             ("checkpoint_history", self.history),
+            ("telemetry_gaps", self.gaps),
             ("invalid_lines", self.invalid),
         ]
     }
+}
+
+/// Whether this has a meaning only in a segment of a session.
+fn needs_session(body: &Body) -> bool {
+    use Body::{Basin, Gap, Record, SessionStarted};
+    let ends_its_own = matches!(body, Body::SessionEnded(SessionEnded { of: None, .. }));
+    ends_its_own || matches!(body, Record(_) | Basin(_) | Gap(_) | SessionStarted(_))
 }
 
 /// Why the index is passed over.

@@ -163,7 +163,8 @@ fn write_start(
     Ok(())
 }
 
-/// Of two ends of one part the later one counts.
+/// Of two ends of one part the later one counts, and before all others that its writer went on
+/// elsewhere.
 fn write_end(
     transaction: &mut Transaction<'_>,
     segment: SegmentId,
@@ -175,8 +176,9 @@ fn write_end(
          ON CONFLICT (segment_id) DO UPDATE
          SET ended_at = excluded.ended_at, status = excluded.status, reason = excluded.reason
          WHERE old.ended_at IS NULL
-            OR (old.ended_at, old.status COLLATE \"C\", COALESCE(old.reason, '') COLLATE \"C\")
-             < (excluded.ended_at, excluded.status COLLATE \"C\",
+            OR (old.status = 'continued', old.ended_at, old.status COLLATE \"C\",
+                COALESCE(old.reason, '') COLLATE \"C\")
+             < (excluded.status = 'continued', excluded.ended_at, excluded.status COLLATE \"C\",
                 COALESCE(excluded.reason, '') COLLATE \"C\")",
         &[
             (&segment.as_uuid(), Type::UUID),

@@ -91,10 +91,11 @@ pub(crate) fn purge(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
 ) -> Result<(), DatabaseError> {
-    const TABLES: [&str; 9] = [
+    const TABLES: [&str; 10] = [
         "telemetry_records",
         "emergency_events",
         "basin_history",
+        "telemetry_gaps",
         "checkpoints",
         "session_parts",
         "telemetry_sessions",

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog::journal::{Batch, Content, Cursor, Line};
 use tidelog::{
-    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, LineError, Record,
-    SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
+    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, Gap, LineError,
+    Outcome, Record, SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
 };
 
 use crate::field::{Field, basin_fields, telemetry_json};
@@ -41,6 +41,7 @@ pub(crate) struct BatchRows {
     pub(crate) emergencies: Rows,
     pub(crate) basins: Rows,
     pub(crate) history: Rows,
+    pub(crate) gaps: Rows,
     pub(crate) quarantine: Rows,
     pub(crate) unknown: Rows,
     pub(crate) checkpoints: BTreeMap<String, CheckpointRow>,
@@ -86,9 +87,11 @@ impl PartStart {
     const UNKNOWN: Self = Self { started_at: None, metadata: Field::Null };
 }
 
-/// The end of a part. Of several, the greatest counts.
+/// The end of a part. Of several, the greatest counts: that its writer went on elsewhere only this one
+/// knows, so it counts before all others; else the later one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PartEnd {
+    is_continued: bool,
     pub(crate) ended_at: Timestamp,
     pub(crate) status: &'static str,
     pub(crate) reason: Option<String>,
@@ -156,6 +159,7 @@ impl BatchRows {
             emergencies: Rows::new(&table::EMERGENCY_EVENTS),
             basins: Rows::new(&table::BASIN_HISTORY),
             history: Rows::new(&table::CHECKPOINT_HISTORY),
+            gaps: Rows::new(&table::TELEMETRY_GAPS),
             quarantine: Rows::new(&table::SYNC_QUARANTINE),
             unknown: Rows::new(&table::SYNC_UNKNOWN),
             checkpoints: BTreeMap::new(),
@@ -170,12 +174,13 @@ impl BatchRows {
     }
 
     /// Tables whose rows never change, in the order in which they are written.
-    pub(crate) fn immutable(&self) -> [&Rows; 6] {
+    pub(crate) fn immutable(&self) -> [&Rows; 7] {
         [
             &self.records,
             &self.emergencies,
             &self.history,
             &self.basins,
+            &self.gaps,
             &self.quarantine,
             &self.unknown,
         ]
@@ -186,6 +191,7 @@ impl BatchRows {
         self.records = self.records.without(sessions);
         self.emergencies = self.emergencies.without(sessions);
         self.basins = self.basins.without(sessions);
+        self.gaps = self.gaps.without(sessions);
         self.quarantine = self.quarantine.without(sessions);
         self.unknown = self.unknown.without(sessions);
         for (id, row) in std::mem::take(&mut self.checkpoints) {
@@ -227,6 +233,7 @@ impl BatchRows {
             Body::Basin(point) => self.add_basin(line_no, time, point),
             Body::CheckpointCreated(created) => self.add_checkpoint(line_no, time, created),
             Body::Checkpoint(action) => self.add_action(line_no, time, action),
+            Body::Gap(gap) => self.add_gap(line_no, time, gap),
             Body::SessionDeleted { session_id } => {
                 let burial = Burial { time, line_no };
                 self.sessions.insert(session_id.to_string());
@@ -304,7 +311,8 @@ impl BatchRows {
         self.sessions.insert(session.clone());
         let status = ended.outcome.as_str();
         let reason = ended.reason.as_deref().map(|reason| self.texts.text(reason));
-        let end = PartEnd { ended_at: time, status, reason, session };
+        let is_continued = ended.outcome == Outcome::Continued;
+        let end = PartEnd { is_continued, ended_at: time, status, reason, session };
         let last = self.ends.entry(segment).or_insert_with(|| end.clone());
         *last = end.max(last.clone());
         Ok(())
@@ -354,6 +362,22 @@ impl BatchRows {
             exact,
             basin.phi.into(),
             basin.kappa.into(),
+        ]);
+        Ok(())
+    }
+
+    /// A count that no column holds is its greatest number.
+    fn add_gap(&mut self, line_no: i32, time: Timestamp, gap: &Gap) -> Result<(), Refusal> {
+        self.gaps.push([
+            self.place.segment_no.into(),
+            line_no.into(),
+            Field::Text(self.own_session()?),
+            time.into(),
+            i64::try_from(gap.records).unwrap_or(i64::MAX).into(),
+            gap.first_step.into(),
+            gap.last_step.into(),
+            gap.since.into(),
+            self.texts.field(Some(&gap.reason)),
         ]);
         Ok(())
     }

@@ -95,6 +95,22 @@ pub(crate) static BASIN_HISTORY: Table = Table {
     ],
 };
 
+pub(crate) static TELEMETRY_GAPS: Table = Table {
+    name: "telemetry_gaps",
+    session_column: Some(2),
+    columns: &[
+        ("segment_no", Int4),
+        ("line_no", Int4),
+        ("session_id", Text),
+        ("timestamp", Time),
+        ("records", Int8),
+        ("first_step", Int8),
+        ("last_step", Int8),
+        ("since", Time),
+        ("reason", Text),
+    ],
+};
+
 pub(crate) static SYNC_QUARANTINE: Table = Table {
     name: "sync_quarantine",
     session_column: Some(2),
@@ -202,6 +218,7 @@ mod tests {
             &TELEMETRY_RECORDS,
             &EMERGENCY_EVENTS,
             &BASIN_HISTORY,
+            &TELEMETRY_GAPS,
             &SYNC_QUARANTINE,
             &SYNC_UNKNOWN,
             &CHECKPOINTS,

@@ -135,13 +135,14 @@ fn count(client: &mut Client, table: &str) -> i64 {
 
 /// Every row of the tables that a user reads, as text.
 fn contents(client: &mut Client) -> Vec<String> {
-    const TABLES: [&str; 8] = [
+    const TABLES: [&str; 9] = [
         "telemetry_sessions",
         "telemetry_records",
         "emergency_events",
         "checkpoints",
         "checkpoint_history",
         "basin_history",
+        "telemetry_gaps",
         "session_parts",
         "sync_quarantine",
     ];

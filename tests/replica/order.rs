@@ -5,6 +5,10 @@ use postgres::Transaction;
 use super::*;
 use crate::support::compare::check_replica;
 
+/// Ends part 1, which its writer continues in part 2.
+const CONTINUED: &str = r#"{"timestamp":"2026-01-05T09:40:00Z","event":"session_ended","status":"continued","session_id":"run-1","segment":"6f2a3b1c-0000-4000-8000-000000000001"}"#;
+const GAP: &str = r#"{"timestamp":"2026-01-05T09:41:00Z","event":"gap","gap":{"records":3,"first_step":7,"last_step":9,"since":"2026-01-05T09:40:30Z"},"reason":"no space left on device"}"#;
+
 /// A segment: its number, its session, its lines after the header.
 type Part<'a> = (u32, Option<&'a str>, &'a [&'a str]);
 
@@ -61,7 +65,14 @@ fn orders<'a>(parts: &[Part<'a>]) -> Vec<Vec<Part<'a>>> {
 fn rows(database: &TestDatabase) -> Vec<String> {
     let mut client = database.client();
     let mut rows = Vec::new();
-    for table in ["telemetry_sessions", "session_parts", "checkpoints", "checkpoint_history"] {
+    const TABLES: [&str; 5] = [
+        "telemetry_sessions",
+        "telemetry_gaps",
+        "session_parts",
+        "checkpoints",
+        "checkpoint_history",
+    ];
+    for table in TABLES {
         let sql = format!("SELECT concat('{table} ', to_jsonb(t) - 'segment_no') FROM {table} t");
         rows.extend(client.query(&sql, &[]).unwrap().iter().map(|row| row.get::<_, String>(0)));
     }
@@ -101,6 +112,77 @@ fn a_part_whose_lines_are_all_damaged_is_a_part() {
     once(&files, &database).unwrap();
     check_replica(&files.store, &mut database.client());
     assert_eq!(count(&mut database.client(), "telemetry_sessions WHERE status = 'active'"), 1);
+}
+
+#[test]
+fn a_part_that_is_continued_does_not_end_its_session_in_any_order() {
+    let end = r#"{"timestamp":"2026-01-05T09:50:00Z","event":"session_ended","status":"failed"}"#;
+    // somebody takes the first part's writer for a dead one, after the session ended
+    let aborted = CONTINUED.replace("continued", "aborted").replace("09:40", "09:55");
+    let database = in_any_order(&[
+        (1, Some("run-1"), &[START]),
+        (2, Some("run-1"), &[START, CONTINUED, GAP, end]),
+        (3, None, &[&aborted]),
+    ]);
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'failed'"), 1);
+    assert_eq!(count(&mut client, "telemetry_gaps WHERE records = 3 AND last_step = 9"), 1);
+}
+
+#[test]
+fn a_session_whose_continuation_was_lost_is_aborted() {
+    let database = in_any_order(&[(1, Some("run-1"), &[START]), (3, None, &[CONTINUED])]);
+    let ended = "telemetry_sessions WHERE status = 'aborted' AND ended_at IS NOT NULL";
+    assert_eq!(count(&mut database.client(), ended), 1);
+}
+
+#[test]
+fn a_session_is_active_until_the_last_of_its_continued_parts_ends() {
+    let parts: [Part<'_>; 2] =
+        [(1, Some("run-1"), &[START]), (2, Some("run-1"), &[START, CONTINUED])];
+    let database = in_any_order(&parts);
+    let active = "telemetry_sessions WHERE status = 'active' AND ended_at IS NULL";
+    assert_eq!(count(&mut database.client(), active), 1);
+}
+
+#[test]
+fn the_gaps_of_a_deleted_session_go_with_it_in_any_order() {
+    let gone: [Part<'_>; 3] =
+        [(1, Some("gone"), &[START, GAP]), (2, Some("kept"), &[START, GAP]), (3, None, &[DELETED])];
+    let database = in_any_order(&gone);
+    assert_eq!(count(&mut database.client(), "telemetry_gaps WHERE session_id = 'kept'"), 1);
+    assert_eq!(count(&mut database.client(), "telemetry_gaps"), 1);
+}
+
+#[test]
+fn gaps_are_the_same_by_copy_and_by_unnest() {
+    let files = Files::new();
+    let (copied, unnested) = (TestDatabase::create(), TestDatabase::create());
+    let vague = GAP.replace("3,\"first_step\":7,\"last_step\":9", "18446744073709551615");
+    let lines: Vec<&str> = (0..1200).map(|n| if n % 2 == 0 { GAP } else { &vague }).collect();
+    write_part(&files, (1, Some("run-1"), &lines));
+    once(&files, &copied).unwrap();
+    agent_with(&files, &unnested, "?pgbouncer=true", |_| {}).once(Duration::ZERO).unwrap();
+    assert_eq!(count(&mut copied.client(), "telemetry_gaps"), 1200);
+    for database in [&copied, &unnested] {
+        check_replica(&files.store, &mut database.client());
+    }
+    assert_eq!(contents(&mut copied.client()), contents(&mut unnested.client()));
+}
+
+#[test]
+fn a_gap_outside_a_session_or_with_a_text_of_nul_is_kept_whole() {
+    let nul = GAP.replace("no space", "no\\u0000space");
+    let (files, database) = (Files::new(), TestDatabase::create());
+    write_part(&files, (1, Some("run-1"), &[&nul]));
+    write_part(&files, (2, None, &[GAP]));
+    assert_eq!(once(&files, &database).unwrap().quarantined, 2);
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_gaps WHERE reason LIKE U&'no\\FFFDspace%'"), 1);
+    assert_eq!(
+        count(&mut client, "sync_quarantine WHERE position('gap' in encode(raw, 'escape')) > 0"),
+        2
+    );
 }
 
 fn created(id: &str, minute: u32) -> String {

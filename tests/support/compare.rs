@@ -126,7 +126,7 @@ fn assert_same_rows(index: &[Vec<Cell>], replica: &[Vec<Cell>], sql: &str) {
 }
 
 /// Columns of each table that both databases have, apart from the numbers of segments and stores.
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     (
         "telemetry_records",
         "session_id, timestamp, step, phi, kappa_eff, regime, basin_distance, recursion_depth,
@@ -141,6 +141,7 @@ const TABLES: [(&str, &str); 4] = [
     ),
     ("checkpoint_history", "checkpoint_id, action, timestamp, details"),
     ("basin_history", "session_id, timestamp, step, phi, kappa"),
+    ("telemetry_gaps", "session_id, timestamp, records, first_step, last_step, since, reason"),
 ];
 
 /// The replica holds exactly the index's rows: none missing, none twice, every bit equal.

@@ -2,8 +2,7 @@ use std::ops::ControlFlow;
 
 use clap::Args;
 use serde::Serialize;
-use tidelog::{SessionId, Store};
-use tidelog::{SessionStats, SqlValue};
+use tidelog::{GapRow, SessionId, SessionStats, SqlValue, Store};
 
 use crate::chart;
 use crate::context::Context;
@@ -14,6 +13,9 @@ use crate::text;
 
 /// Points that a chart is drawn from; of longer sessions every n-th record is taken.
 const CHART_POINTS_MAX: u64 = 20_000;
+
+/// Gaps that are shown.
+const GAPS_MAX: usize = 10;
 
 /// A session's records in the journal's order, whatever the clock did.
 const RECORDS: &str = "index_segments CROSS JOIN telemetry_records USING (segment_no, session_id)";
@@ -38,6 +40,7 @@ struct Document {
 #[derive(Serialize)]
 struct Sections {
     parts: Rows,
+    gaps: Vec<GapRow>,
     emergencies: Rows,
     checkpoints: Rows,
     last_records: Rows,
@@ -60,8 +63,9 @@ pub(crate) fn print(store: &Store, id: &SessionId, output: &mut Output) -> Resul
     let stats = store.get_session_stats(id)?;
     let sections = sections(store, id)?;
     print_stats(&stats, output)?;
+    print_gaps(&sections.gaps, output)?;
     for (title, rows) in [
-        ("parts, one for each writer", &sections.parts),
+        ("parts, one for each segment", &sections.parts),
         ("emergencies, newest first", &sections.emergencies),
         ("checkpoints, best first", &sections.checkpoints),
         ("last records", &sections.last_records),
@@ -110,13 +114,36 @@ fn print_stats(stats: &SessionStats, output: &mut Output) -> std::io::Result<()>
     ])
 }
 
+/// What the disk refused comes before what it took.
+fn print_gaps(gaps: &[GapRow], output: &mut Output) -> std::io::Result<()> {
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    output.line("\ngaps, newest first")?;
+    output.lines(gaps.iter().map(|gap| format!("  {}", gap_text(gap))))
+}
+
+/// "3 records missing, steps 7–9, since 2026-01-05 09:30:00Z: no space left on device"
+fn gap_text(gap: &GapRow) -> String {
+    let steps = match (gap.first_step, gap.last_step) {
+        (Some(first), Some(last)) if first == last => format!(", step {first}"),
+        (Some(first), Some(last)) => format!(", steps {first}–{last}"),
+        _ => String::new(),
+    };
+    let (records, since) = (text::count(gap.records, "record"), text::time(gap.since));
+    format!("{records} missing{steps}, since {since}: {}", text::clean(&gap.reason))
+}
+
 /// An id has no character that ends a text in SQL, so it may stand in one.
 fn sections(store: &Store, id: &SessionId) -> Result<Sections, CliError> {
     let rows = |columns: &str, table: &str, order: &str| {
         let query = format!("SELECT {columns} FROM {table} WHERE session_id = '{id}' {order}");
         Rows::query(store, &query)
     };
+    let mut gaps = store.gaps(Some(id))?;
+    gaps.truncate(GAPS_MAX);
     Ok(Sections {
+        gaps,
         parts: rows(
             "attempt, status, started_at, ended_at, reason",
             "session_parts",
@@ -157,4 +184,27 @@ fn phi_by_step(store: &Store, id: &SessionId, stride: u64) -> Result<Vec<(i64, f
         },
     )?;
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_tells_how_many_which_steps_since_when_and_why() {
+        let gap = |first_step, last_step| GapRow {
+            session_id: SessionId::new("run-7").unwrap(),
+            timestamp: "2026-01-05T09:31:00Z".parse().unwrap(),
+            records: 3,
+            first_step,
+            last_step,
+            since: "2026-01-05T09:30:00Z".parse().unwrap(),
+            reason: "no space left on device".into(),
+        };
+        let since = "since 2026-01-05 09:30:00Z: no space left on device";
+        let missing = "3 records missing";
+        assert_eq!(gap_text(&gap(Some(7), Some(9))), format!("{missing}, steps 7–9, {since}"));
+        assert_eq!(gap_text(&gap(Some(7), Some(7))), format!("{missing}, step 7, {since}"));
+        assert_eq!(gap_text(&gap(None, None)), format!("{missing}, {since}"));
+    }
 }

@@ -20,8 +20,8 @@ const ROWS_HELD: usize = 200;
 ///
 /// The tables and views are those of the replica in PostgreSQL: telemetry_sessions,
 /// telemetry_records, emergency_events, checkpoints, checkpoint_history, basin_history,
-/// latest_telemetry, best_checkpoints, emergency_summary, session_stats. Rows are streamed; memory
-/// does not grow with them.
+/// telemetry_gaps, latest_telemetry, best_checkpoints, emergency_summary, session_stats. Rows are
+/// streamed; memory does not grow with them.
 #[derive(Args)]
 pub(crate) struct Sql {
     /// The statement, or `-` to read it from standard input

@@ -1,6 +1,8 @@
+use std::ops::ControlFlow;
+
 use clap::Args;
 use serde::Serialize;
-use tidelog::{LiveWriter, Store};
+use tidelog::{LiveWriter, SqlValue, Store};
 
 use crate::context::Context;
 use crate::error::CliError;
@@ -13,6 +15,9 @@ use crate::text;
 const ACTIVE_SESSIONS: &str = "SELECT session_id, started_at, total_steps, avg_phi, emergency_count
      FROM telemetry_sessions WHERE status = 'active' ORDER BY started_at DESC LIMIT 20";
 
+/// As a float, for a sum of integers that overflows is an error.
+const MISSED_RECORDS: &str = "SELECT CAST(total(records) AS INTEGER) FROM telemetry_gaps";
+
 /// Show the store at a glance: sizes, who writes, what is active.
 #[derive(Args)]
 pub(crate) struct Status {}
@@ -24,6 +29,7 @@ struct Document {
     #[serde(flatten)]
     status: tidelog::Status,
     index_lag_bytes: u64,
+    missed_records: u64,
     active_sessions: Rows,
 }
 
@@ -36,6 +42,7 @@ impl Status {
             store: context.store_path().display().to_string(),
             status,
             index_lag_bytes,
+            missed_records: missed_records(&store)?,
             active_sessions: Rows::query(&store, ACTIVE_SESSIONS)?,
         };
         match context.json {
@@ -56,6 +63,22 @@ fn snapshot(store: &Store) -> Result<(Store, u64), CliError> {
     Ok((snapshot, lag_bytes.unwrap_or_default()))
 }
 
+/// Records that the disk refused, as far as their writers could write that down.
+fn missed_records(store: &Store) -> Result<u64, CliError> {
+    let mut missed = 0;
+    store.sql(
+        MISSED_RECORDS,
+        |_| {},
+        |row| {
+            if let [SqlValue::Integer(records)] = row {
+                missed = records.cast_unsigned();
+            }
+            ControlFlow::Break(())
+        },
+    )?;
+    Ok(missed)
+}
+
 fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
     let status = &document.status;
     output.line(format!("store {} ({})", document.store, status.store_id))?;
@@ -72,6 +95,12 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
         ("index", index),
         ("disk", format!("{} free", text::bytes(status.free_bytes))),
     ])?;
+    if document.missed_records > 0 {
+        let missed = text::count(document.missed_records, "record");
+        output.line(format!(
+            "\nmissing because the disk refused them: {missed}; `tidelog show ID` says which"
+        ))?;
+    }
     if !document.active_sessions.is_empty() {
         output.line("\nactive sessions")?;
         output.lines(document.active_sessions.table())?;
