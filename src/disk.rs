@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use fs2::FileExt;
 
 use crate::error::{Error, Result};
+use crate::filesystem::FileSystem;
 
 /// Creates a folder and its parents, and persists each new one.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
@@ -180,8 +181,7 @@ impl LockedFile {
     /// Creates a file of this content under its lock: nobody sees it unlocked.
     pub(crate) fn create(path: &Path, content: &[u8]) -> Result<Self> {
         let mut new = NewFile::begin(path)?;
-        FileExt::try_lock_exclusive(new.writer.get_ref().as_file())
-            .map_err(Error::io("lock", path))?;
+        FileExt::try_lock_exclusive(new.writer.get_ref().as_file()).map_err(cannot_lock(path))?;
         new.writer.write_all(content).map_err(Error::io("write", path))?;
         match new.finish_as_file()? {
             Ok(file) => Ok(Self { file }),
@@ -212,7 +212,7 @@ impl LockedFile {
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
                 Ok(None)
             }
-            Err(error) => Err(Error::io("lock", path)(error)),
+            Err(error) => Err(cannot_lock(path)(error)),
         }
     }
 
@@ -271,6 +271,65 @@ pub(crate) fn check_still_named(file: &File, path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A lock that the file system cannot give is not one that somebody else holds.
+fn cannot_lock(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| match is_without_locks(&source) {
+        true => {
+            let file_system = FileSystem::of(path.parent().unwrap_or(&path)).name;
+            Error::LocksUnsupported { path, file_system, source }
+        }
+        false => Error::io("lock", &path)(source),
+    }
+}
+
+/// `ENOSYS` and `EOPNOTSUPP` are unsupported to the standard library; `ENOLCK` it does not know.
+fn is_without_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::ENOLCK) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+/// Fails if files cannot be locked where this one is. Asks with a file that nobody locks otherwise,
+/// and leaves it unlocked.
+pub(crate) fn check_locks(path: &Path) -> Result<()> {
+    let file = open(path).map_err(Error::io("open", path))?;
+    FileExt::try_lock_shared(&file).map_err(cannot_lock(path))
+}
+
+/// Room on the disk of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) total_bytes: u64,
+    /// What an unprivileged user can still write.
+    pub(crate) free_bytes: u64,
+    /// How many files can still be made; none where the file system does not count them.
+    pub(crate) free_files: Option<u64>,
+}
+
+/// Asks how much room there is.
+pub(crate) fn space(path: &Path) -> Result<Space> {
+    let found = fs2::statvfs(path).map_err(Error::io("ask for the free space of", path))?;
+    Ok(Space {
+        total_bytes: found.total_space(),
+        free_bytes: found.available_space(),
+        free_files: free_files(path),
+    })
+}
+
+#[cfg(unix)]
+fn free_files(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    (found.f_files > 0).then_some(found.f_favail)
+}
+
+#[cfg(not(unix))]
+fn free_files(_path: &Path) -> Option<u64> {
+    None
 }
 
 /// Bytes that an unprivileged user can still write on the disk of `path`.

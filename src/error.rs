@@ -23,6 +23,20 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// The file system has no working file locks, so nobody could tell a live writer from a dead
+    /// one. Nobody else holds this lock.
+    #[error(
+        "cannot lock {}: its file system ({file_system}) has no file locks ({source}); put the store on a local disk, or mount with locks",
+        path.display()
+    )]
+    LocksUnsupported {
+        /// The file.
+        path: PathBuf,
+        /// As the system names it: `nfs`, `lustre`.
+        file_system: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// An id that could not name a file of the store safely.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),

@@ -7,6 +7,7 @@ mod durability;
 mod emergency;
 mod entry;
 mod error;
+mod filesystem;
 mod float;
 mod hex;
 mod ids;

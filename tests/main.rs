@@ -18,6 +18,7 @@ mod import;
 mod index;
 mod index_schema;
 mod migrate;
+mod network;
 mod query;
 mod recording;
 mod replica;

@@ -11,32 +11,60 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::{Index, rebuild};
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::filesystem::FileSystem;
 use crate::ids::StoreId;
 
 /// How long a process waits for another one's transaction; one takes milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where readers keep writers waiting, for as long as they read. Who has waited this long
+/// does without the file.
+const LOCKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries to switch a file that others have open.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// More than there are different statements in one catch-up.
 const STATEMENTS_KEPT: usize = 64;
 
+/// How the processes that use an index come to terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Through memory (WAL mode): nobody waits for a reader. Within one host only.
+    Memory,
+    /// Through locks of the file (a rollback journal): on network file systems, too.
+    Locks,
+    /// Not at all: each has a temporary one for itself.
+    Private,
+}
+
+impl Sharing {
+    /// What the file system of the store's folder allows.
+    pub(super) fn on(root: &Path) -> Self {
+        match FileSystem::of(root).may_be_shared() {
+            false => Self::Memory,
+            // SQLite would take this for a lock that somebody else holds, and wait for it
+            true if disk::check_locks(&root.join("store.json")).is_err() => Self::Private,
+            true => Self::Locks,
+        }
+    }
+}
+
 impl Index {
     /// Opens the store's index, made empty if it is missing, broken, another program's or another
     /// version's. Where the store's folder cannot be written, or something that is no file has the
     /// index's name, the index is a private temporary one that goes when it is dropped.
-    pub(super) fn open(root: &Path, store: StoreId) -> Result<Self> {
+    pub(super) fn open(root: &Path, store: StoreId, sharing: Sharing) -> Result<Self> {
         let path = root.join("index.sqlite");
-        let index =
-            |db, private| Self { db, path: path.clone(), root: root.into(), store, private };
-        let opened = match open_file(&path)? {
-            Some(db) => rebuild::prepare(db, &store).map(|db| index(db, false)),
-            None => open_private(&store).map(|db| index(db, true)),
+        let failed = |source| Error::Index { path: path.clone(), source };
+        let file = match sharing {
+            Sharing::Private => None,
+            _ => open_file(&path)?,
         };
-        match opened {
-            Err(error) if is_unwritable(&error) => open_private(&store).map(|db| index(db, true)),
-            opened => opened,
-        }
-        .map_err(|source| Error::Index { path: path.clone(), source })
+        let (opened, sharing) = match file.map(|db| rebuild::prepare(db, &store, sharing)) {
+            None => (open_private(&store), Sharing::Private),
+            Some(Err(error)) if is_unwritable(&error) => (open_private(&store), Sharing::Private),
+            Some(opened) => (opened, sharing),
+        };
+        let db = opened.map_err(failed)?;
+        Ok(Self { db, path, root: root.into(), store, sharing })
     }
 }
 
@@ -62,25 +90,38 @@ fn open_file(path: &Path) -> Result<Option<Connection>> {
 
 /// A temporary database on disk, gone when it is closed.
 fn open_private(store: &StoreId) -> rusqlite::Result<Connection> {
-    rebuild::prepare(Connection::open("")?, store)
+    rebuild::prepare(Connection::open("")?, store, Sharing::Private)
 }
 
 /// What every connection is told before anything else.
-pub(super) fn configure(db: &Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(BUSY_TIMEOUT)?;
+pub(super) fn configure(db: &Connection, sharing: Sharing) -> rusqlite::Result<()> {
+    db.busy_timeout(timeout(sharing))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     db.pragma_update(None, "trusted_schema", false)?;
-    use_wal(db)?;
     // a power cut may take the last batches, never the whole: they are read again
-    db.pragma_update(None, "synchronous", "normal")
+    let (journal_mode, synchronous) = match sharing {
+        Sharing::Memory => ("wal", "normal"),
+        // with less, a rollback journal may lose its own order and break the file
+        Sharing::Locks => ("delete", "full"),
+        Sharing::Private => return Ok(()),
+    };
+    use_journal(db, journal_mode, timeout(sharing))?;
+    db.pragma_update(None, "synchronous", synchronous)
+}
+
+fn timeout(sharing: Sharing) -> Duration {
+    match sharing {
+        Sharing::Locks => LOCKS_TIMEOUT,
+        _ => BUSY_TIMEOUT,
+    }
 }
 
 /// SQLite does not wait for others that switch a new file at the same moment, so this does.
-fn use_wal(db: &Connection) -> rusqlite::Result<()> {
+fn use_journal(db: &Connection, mode: &str, patience: Duration) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {
-        match db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
-            Err(error) if is_busy(&error) && start.elapsed() < BUSY_TIMEOUT => {
+        match db.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(())) {
+            Err(error) if is_busy(&error) && start.elapsed() < patience => {
                 thread::sleep(BUSY_PAUSE);
             }
             result => return result,
@@ -88,7 +129,8 @@ fn use_wal(db: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-fn is_busy(error: &rusqlite::Error) -> bool {
+/// Others hold a lock for longer than this connection waits.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
@@ -116,10 +158,10 @@ fn is_forbidden(error: &io::Error) -> bool {
 }
 
 /// A second connection to an index that this process has open.
-pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_read_only(path: &Path, sharing: Sharing) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.busy_timeout(timeout(sharing))?;
     db.pragma_update(None, "trusted_schema", false)?;
     Ok(db)
 }

@@ -12,6 +12,9 @@
 //! every query lets it catch up first. Any number of processes may do so at the same time: each
 //! batch is applied by whichever is first, and the others go on behind it.
 //!
+//! On a network file system the processes come to terms by locks instead of shared memory
+//! ([`connection`]), so there readers and writers wait for each other.
+//!
 //! The result does not depend on the order in which segments are read: sessions are folded from
 //! their parts ([`sessions`]), and of two facts about one checkpoint the newer wins
 //! ([`checkpoints`]). Rows never hold what SQLite would change ([`columns`]).
@@ -29,8 +32,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::ids::StoreId;
+use connection::Sharing;
 
 pub use follow::Progress;
 
@@ -41,8 +46,7 @@ pub(crate) struct Index {
     path: PathBuf,
     root: PathBuf,
     store: StoreId,
-    /// Nobody else sees it: the store's folder cannot be written.
-    private: bool,
+    sharing: Sharing,
 }
 
 impl Index {
@@ -52,7 +56,25 @@ impl Index {
         store: StoreId,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let mut index = Self::open(root, store)?;
+        let sharing = Sharing::on(root);
+        match Self::caught_up_by(sharing, root, store, progress) {
+            Err(Error::Index { source, .. })
+                if sharing == Sharing::Locks && connection::is_busy(&source) =>
+            {
+                // somebody reads and does not come to an end, perhaps on another host
+                Self::caught_up_by(Sharing::Private, root, store, progress)
+            }
+            caught_up => caught_up,
+        }
+    }
+
+    fn caught_up_by(
+        sharing: Sharing,
+        root: &Path,
+        store: StoreId,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        let mut index = Self::open(root, store, sharing)?;
         match index.catch_up(progress) {
             Err(Error::Index { source, .. }) if connection::is_broken(&source) => {
                 // the damage was not in the pages that opening it reads
@@ -70,8 +92,9 @@ impl Index {
         store: StoreId,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
-        let mut index = Self::open(root, store)?;
-        if index.private {
+        let mut index = Self::open(root, store, Sharing::on(root))?;
+        if index.sharing == Sharing::Private {
+            disk::check_locks(&root.join("store.json"))?;
             let denied = std::io::ErrorKind::PermissionDenied.into();
             return Err(Error::io("write", &index.path)(denied));
         }
@@ -84,7 +107,7 @@ impl Index {
             Err(error) if connection::is_broken(&error) => {
                 // not even its tables can be dropped
                 connection::empty_broken(&self.db).map_err(self.failed())?;
-                *self = Self::open(&self.root, self.store)?;
+                *self = Self::open(&self.root, self.store, self.sharing)?;
                 Ok(())
             }
             result => result.map_err(self.failed()),
@@ -99,8 +122,9 @@ impl Index {
     /// The same index as it is now, on a connection that cannot write: what others add later is not
     /// seen, and statements of a user change nothing.
     pub(crate) fn pinned(mut self) -> Result<Self> {
-        if !self.private {
-            self.db = connection::open_read_only(&self.path).map_err(self.failed())?;
+        if self.sharing != Sharing::Private {
+            self.db =
+                connection::open_read_only(&self.path, self.sharing).map_err(self.failed())?;
         }
         // the transaction begins with its first read
         let begin = "BEGIN; SELECT count(*) FROM index_meta";

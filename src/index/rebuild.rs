@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::connection::{configure, empty_broken, is_broken};
+use super::connection::{Sharing, configure, empty_broken, is_broken};
 use crate::ids::StoreId;
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -19,11 +19,15 @@ fn version(store: &StoreId) -> String {
 }
 
 /// Makes a connection ready: the database behind it is an index of this store and version.
-pub(super) fn prepare(mut db: Connection, store: &StoreId) -> rusqlite::Result<Connection> {
-    match configure(&db).and_then(|()| make_current(&mut db, store)) {
+pub(super) fn prepare(
+    mut db: Connection,
+    store: &StoreId,
+    sharing: Sharing,
+) -> rusqlite::Result<Connection> {
+    match configure(&db, sharing).and_then(|()| make_current(&mut db, store)) {
         Err(error) if is_broken(&error) => {
             empty_broken(&db)?;
-            configure(&db)?;
+            configure(&db, sharing)?;
             make_current(&mut db, store)?;
         }
         result => result?,
