@@ -6,8 +6,8 @@ use crate::checkpoint::{self, NewCheckpoint};
 use crate::durability::{Durability, Missed, Recorded, SessionOptions};
 use crate::emergency;
 use crate::entry::{
-    Action, BasinPoint, Body, CheckpointAction, Emergency, Entry, Outcome, RecordLine,
-    SessionEnded, SessionStarted, line,
+    Action, BasinPoint, Body, CheckpointAction, Emergency, Entry, Outcome, SessionEnded,
+    SessionStarted, line,
 };
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
@@ -129,7 +129,7 @@ impl Session {
     pub fn record_telemetry(&self, step: i64, telemetry: &Telemetry) -> Result<Recorded> {
         check_names(telemetry)?;
         self.here()?.recorder.record(Some(step), |timestamp, buffer| {
-            line::write_checked(&RecordLine { timestamp, step, telemetry }, buffer)
+            line::write_record(timestamp, step, telemetry, buffer)
         })
     }
 

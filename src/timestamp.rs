@@ -2,8 +2,10 @@
 //!
 //! Microseconds are what PostgreSQL keeps, so file and replica compare equal.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use jiff::{SignedDuration, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,7 +30,11 @@ pub struct InvalidTimestamp {
 impl Timestamp {
     /// The wall clock's time now.
     pub fn now() -> Self {
-        Self::from_jiff(jiff::Timestamp::now()).unwrap_or(Self(0))
+        let Ok(since) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else {
+            return Self::from_jiff(jiff::Timestamp::now()).unwrap_or(Self(0)); // before 1970
+        };
+        let micros = (since.as_nanos() + 500) / 1000;
+        i64::try_from(micros).map_or(Self(0), |micros| Self(micros.min(MICROS_MAX)))
     }
 
     /// From microseconds since 1970-01-01T00:00:00Z.
@@ -70,9 +76,68 @@ impl Timestamp {
     }
 }
 
+/// `2026-01-05T09:30:00.123456Z`
+const TEXT_BYTES: usize = 27;
+/// `2026-01-05T09:30:00.`
+const SECOND_BYTES: usize = 20;
+
+/// A timestamp as the journal writes it.
+pub(crate) struct TimestampText([u8; TEXT_BYTES]);
+
+impl TimestampText {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // it is ASCII
+    }
+}
+
+/// The text of one second up to its digits: of many timestamps the next one shares it.
+#[derive(Clone, Copy)]
+struct SecondText {
+    second: i64,
+    text: [u8; SECOND_BYTES],
+}
+
+thread_local! {
+    static LAST_SECOND: Cell<SecondText> =
+        const { Cell::new(SecondText { second: 0, text: *b"1970-01-01T00:00:00." }) };
+}
+
+fn second_text(second: i64) -> [u8; SECOND_BYTES] {
+    let last = LAST_SECOND.get();
+    if last.second == second {
+        return last.text;
+    }
+    let shown = Timestamp(second * 1_000_000).to_jiff().to_string();
+    let mut text = *b"0000-00-00T00:00:00.";
+    for (to, from) in text.iter_mut().zip(shown.bytes().take(SECOND_BYTES - 1)) {
+        *to = from;
+    }
+    LAST_SECOND.set(SecondText { second, text });
+    text
+}
+
+impl Timestamp {
+    /// Always 27 bytes: a year has four digits.
+    pub(crate) fn text(self) -> TimestampText {
+        let mut text = [b'Z'; TEXT_BYTES];
+        let (second, rest) = text.split_at_mut(SECOND_BYTES);
+        second.copy_from_slice(&second_text(self.0.div_euclid(1_000_000)));
+        let mut micros = self.0.rem_euclid(1_000_000);
+        for digit in rest.iter_mut().take(6).rev() {
+            *digit = b'0' + u8::try_from(micros % 10).unwrap_or(0);
+            micros /= 10;
+        }
+        TimestampText(text)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.to_jiff())
+        f.pad(self.text().as_str())
     }
 }
 
@@ -90,7 +155,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text().as_str())
     }
 }
 
@@ -119,6 +184,17 @@ mod tests {
         let text = "2026-01-05T09:30:00.123456Z";
         let time: Timestamp = text.parse().unwrap();
         assert_eq!(time.to_string(), text);
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_calendar() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let edges = [MICROS_MIN, MICROS_MAX, -1, 0, 1, 999_999, 1_000_000, -1_000_000];
+        for micros in edges.into_iter().chain((0..10_000).map(|_| rng.i64(MICROS_MIN..MICROS_MAX)))
+        {
+            let time = Timestamp::from_micros(micros).unwrap();
+            assert_eq!(time.to_string(), format!("{:.6}", time.to_jiff()));
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::Entry;
 use super::read::{Envelope, Wire};
 use crate::error::Error;
+use crate::telemetry::Telemetry;
+use crate::timestamp::Timestamp;
 
 /// Longest line, its newline included. A reader never holds more of one line than this.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
@@ -52,23 +54,46 @@ pub enum LineError {
 pub(crate) fn write(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let start = buffer.len();
     serde_json::to_writer(&mut *buffer, value)?;
+    close(buffer, start);
+    Ok(())
+}
+
+/// Ends the line of the object that begins at `start`: its checksum and its newline.
+fn close(buffer: &mut Vec<u8>, start: usize) {
     buffer.pop(); // the closing brace: the checksum comes before it
     let crc = crc32fast::hash(buffer.get(start..).unwrap_or_default());
     buffer.extend_from_slice(CRC_KEY);
     buffer.extend_from_slice(&hex8(crc));
     buffer.extend_from_slice(b"\"}\n");
-    Ok(())
 }
 
 /// Appends a line as [`write()`] does, or tells why there is none; what the buffer holds then is
 /// of no use.
 pub(crate) fn write_checked(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
-    let begin = buffer.len();
-    write(value, buffer).map_err(|error| Error::InvalidValue {
-        what: "entry",
-        reason: format!("cannot be written as JSON: {error}"),
-    })?;
-    let bytes = buffer.len() - begin;
+    let start = buffer.len();
+    write(value, buffer).map_err(not_json)?;
+    check_length(buffer, start)
+}
+
+/// As [`write_checked`], of a record.
+pub(crate) fn write_record(
+    timestamp: Timestamp,
+    step: i64,
+    telemetry: &Telemetry,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = buffer.len();
+    super::write_record(timestamp, step, telemetry, buffer).map_err(not_json)?;
+    close(buffer, start);
+    check_length(buffer, start)
+}
+
+fn not_json(error: serde_json::Error) -> Error {
+    Error::InvalidValue { what: "entry", reason: format!("cannot be written as JSON: {error}") }
+}
+
+fn check_length(buffer: &[u8], start: usize) -> Result<(), Error> {
+    let bytes = buffer.len() - start;
     if bytes > LINE_BYTES_MAX {
         return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
     }

@@ -6,9 +6,10 @@
 
 pub(crate) mod line;
 mod read;
+mod record;
 mod write;
 
-pub(crate) use write::RecordLine;
+pub(crate) use record::write_record;
 
 use serde::{Deserialize, Serialize};
 

@@ -34,22 +34,6 @@ impl Serialize for Entry {
     }
 }
 
-/// A record on its way to the journal, without a copy of its fields.
-pub(crate) struct RecordLine<'a> {
-    pub(crate) timestamp: Timestamp,
-    pub(crate) step: i64,
-    pub(crate) telemetry: &'a Telemetry,
-}
-
-impl Serialize for RecordLine<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("timestamp", &self.timestamp)?;
-        write_record(&mut map, self.step, self.telemetry)?;
-        map.end()
-    }
-}
-
 fn optional<M: SerializeMap>(
     map: &mut M,
     key: &'static str,
