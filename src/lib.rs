@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod filesystem;
 mod float;
+mod fork;
 mod hex;
 mod ids;
 pub mod import;

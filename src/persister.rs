@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::fork::Process;
 use crate::recorder::Recorder;
 use crate::store::lock;
 
@@ -19,7 +20,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(1);
 pub(crate) struct Persister {
     live: Arc<Live>,
     thread: Option<JoinHandle<()>>,
-    pid: u32,
+    process: Process,
 }
 
 /// What the thread and its owner share.
@@ -50,12 +51,12 @@ impl Persister {
         let thread = std::thread::Builder::new()
             .name("tidelog-persist".into())
             .spawn(move || shared.run())?;
-        Ok(Self { live, thread: Some(thread), pid: std::process::id() })
+        Ok(Self { live, thread: Some(thread), process: Process::this() })
     }
 
     /// Whether the thread runs in this process, and not in the one that forked it.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        self.pid == std::process::id()
+        self.process.is_this()
     }
 
     /// From now on it is persisted every interval, as long as it lives.
@@ -134,5 +135,48 @@ impl Live {
                 watched.due = Instant::now() + interval(recorder);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durability::SessionOptions;
+    use crate::entry::line;
+    use crate::ids::StoreId;
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn recorder(folder: &std::path::Path, persist_interval: Duration) -> Arc<Recorder> {
+        let options = SessionOptions { persist_interval, ..SessionOptions::default() };
+        let root = folder.to_owned();
+        Arc::new(Recorder::begin(root, StoreId::random(), None, options, &[]).unwrap())
+    }
+
+    fn record(recorder: &Recorder) {
+        let line = serde_json::json!({});
+        recorder.record(None, |_, buffer| line::write_checked(&line, buffer)).unwrap();
+    }
+
+    #[test]
+    fn neither_other_sessions_nor_slower_ones_put_a_persist_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let persister = Persister::start().unwrap();
+        let slow = recorder(folder.path(), PATIENCE * 2);
+        let quick = recorder(folder.path(), INTERVAL);
+        persister.watch(&slow);
+        persister.watch(&quick);
+        let start = Instant::now();
+        for _ in 0..3 {
+            record(&quick);
+            record(&slow);
+            while !quick.is_persisted() {
+                assert!(start.elapsed() < PATIENCE, "nothing was persisted");
+                persister.watch(&recorder(folder.path(), INTERVAL)); // comes and goes
+                std::thread::sleep(INTERVAL / 10);
+            }
+        }
+        assert!(!slow.is_persisted());
     }
 }

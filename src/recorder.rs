@@ -13,6 +13,7 @@ use crate::disk;
 use crate::durability::{BUFFER_BYTES, Durability, Missed, OnMissed, Recorded, SessionOptions};
 use crate::entry::{Body, EndedPart, Entry, Gap, Outcome, SessionEnded, SessionStarted, line};
 use crate::error::{Error, Result};
+use crate::fork::Process;
 use crate::ids::{SegmentId, SessionId, StoreId};
 use crate::journal::Header;
 use crate::journal::writer::{PersistHandle, SegmentWriter};
@@ -34,7 +35,7 @@ pub(crate) struct Recorder {
     part: Part,
     options: SessionOptions,
     /// A forked child must not write here.
-    pid: u32,
+    process: Process,
     state: Mutex<State>,
 }
 
@@ -77,12 +78,12 @@ impl Recorder {
             untold: None,
             pause_until: None,
         });
-        Ok(Self { root, store, part, options, pid: std::process::id(), state })
+        Ok(Self { root, store, part, options, process: Process::this(), state })
     }
 
     /// Whether this process began it, and did not inherit it by a fork.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        self.pid == std::process::id()
+        self.process.is_this()
     }
 
     /// How it records.
@@ -335,6 +336,13 @@ impl State {
         });
         writer.add(|buffer| line::write_checked(&Entry { timestamp: now, body }, buffer))?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+impl Recorder {
+    pub(crate) fn is_persisted(&self) -> bool {
+        lock(&self.state).writer.as_ref().is_none_or(SegmentWriter::is_persisted)
     }
 }
 

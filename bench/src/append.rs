@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fastrand::Rng;
-use tidelog::{SessionId, Store, Telemetry};
+use tidelog::{SessionId, SessionOptions, Store, Telemetry};
 
 use crate::Outcome;
 use crate::records::record;
@@ -22,39 +22,74 @@ pub(crate) struct Arguments {
     /// Rounds of both, in turn.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// What a returned call survives; persisted needs fewer records.
+    #[arg(long, value_enum, default_value = "written")]
+    durability: Durability,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Durability {
+    Buffered,
+    Written,
+    Persisted,
+}
+
+impl From<Durability> for tidelog::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Buffered => Self::Buffered,
+            Durability::Written => Self::Written,
+            Durability::Persisted => Self::Persisted,
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut rng = Rng::with_seed(7);
     let records: Vec<Telemetry> = (0..arguments.records).map(|_| record(&mut rng)).collect();
-    let (mut ours, mut theirs, mut ratios, mut calls) = (vec![], vec![], vec![], vec![]);
+    let options =
+        SessionOptions { durability: arguments.durability.into(), ..SessionOptions::default() };
+    let (mut ours, mut theirs, mut ratios) = (vec![], vec![], vec![]);
+    let (mut calls, mut writes) = (vec![], vec![]);
     for round in 0..=arguments.rounds {
         let folder = tempfile::tempdir()?;
-        calls = tidelog(folder.path(), &records)?;
+        calls = tidelog(folder.path(), &records, options.clone())?;
         let lines = lines(folder.path())?;
-        let reference = write_lines(folder.path(), &lines)?;
+        writes = write_lines(folder.path(), &lines)?;
         if round == 0 {
             continue; // warms up
         }
-        let own = calls.iter().sum::<Duration>();
-        let per_second = |time: Duration| records.len() as f64 / time.as_secs_f64();
-        ours.push(per_second(own));
-        theirs.push(per_second(reference));
-        ratios.push(per_second(own) / per_second(reference));
+        let (own, reference) = (per_second(&calls), per_second(&writes));
+        ours.push(own);
+        theirs.push(reference);
+        ratios.push(own / reference);
     }
-    calls.sort();
-    let percentile = |percent| calls.get(calls.len() * percent / 100).copied().unwrap_or_default();
     println!("append, records/s:            {:.0}", spread(ours));
     println!("write(2) of same lines, /s:   {:.0}", spread(theirs));
     println!("ratio:                        {:.2}", spread(ratios));
-    println!("one call p50, p99:            {:?}, {:?}", percentile(50), percentile(99));
+    println!("one call p50, p99:            {:?}, {:?}", at(&mut calls, 50), at(&mut calls, 99));
+    println!("one write(2) p50, p99:        {:?}, {:?}", at(&mut writes, 50), at(&mut writes, 99));
     Ok(())
 }
 
+fn per_second(calls: &[Duration]) -> f64 {
+    calls.len() as f64 / calls.iter().sum::<Duration>().as_secs_f64()
+}
+
+/// A percentile.
+fn at(calls: &mut [Duration], percent: usize) -> Duration {
+    calls.sort();
+    calls.get(calls.len() * percent / 100).copied().unwrap_or_default()
+}
+
 /// The time of each call.
-fn tidelog(folder: &Path, records: &[Telemetry]) -> tidelog::Result<Vec<Duration>> {
+fn tidelog(
+    folder: &Path,
+    records: &[Telemetry],
+    options: SessionOptions,
+) -> tidelog::Result<Vec<Duration>> {
     let store = Store::open(folder)?;
-    let session = store.start_session(SessionId::new("bench")?)?;
+    let session = store.start_session_with(SessionId::new("bench")?, options)?;
     let mut calls = Vec::with_capacity(records.len());
     let mut before = Instant::now();
     for (step, record) in (0..).zip(records) {
@@ -63,6 +98,7 @@ fn tidelog(folder: &Path, records: &[Telemetry]) -> tidelog::Result<Vec<Duration
         calls.push(now - before);
         before = now;
     }
+    session.wait_durable(tidelog::Durability::Written)?;
     Ok(calls)
 }
 
@@ -71,12 +107,17 @@ fn lines(folder: &Path) -> std::io::Result<Vec<Vec<u8>>> {
     Ok(bytes.split_inclusive(|byte| *byte == b'\n').skip(2).map(<[u8]>::to_vec).collect())
 }
 
-fn write_lines(folder: &Path, lines: &[Vec<u8>]) -> std::io::Result<Duration> {
+/// The time of each call, as ours is taken.
+fn write_lines(folder: &Path, lines: &[Vec<u8>]) -> std::io::Result<Vec<Duration>> {
     let path = folder.join("reference.jsonl");
     let mut file: File = OpenOptions::new().append(true).create_new(true).open(path)?;
-    let start = Instant::now();
+    let mut calls = Vec::with_capacity(lines.len());
+    let mut before = Instant::now();
     for line in lines {
         file.write_all(line)?;
+        let now = Instant::now();
+        calls.push(now - before);
+        before = now;
     }
-    Ok(start.elapsed())
+    Ok(calls)
 }

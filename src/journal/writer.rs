@@ -308,6 +308,13 @@ const SPARE_LINES: u32 = 64 << 10;
 const KEPT_BYTES: usize = 128 << 10;
 
 #[cfg(test)]
+impl SegmentWriter {
+    pub(crate) fn is_persisted(&self) -> bool {
+        !self.state.unpersisted.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
