@@ -50,6 +50,20 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     open_regular(path, OpenOptions::new().read(true))
 }
 
+/// Opens a file of the store to lock it. On network file systems only a file that is open for
+/// writing can be locked; who may not write it opens it for reading.
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
+    match open_regular(path, OpenOptions::new().read(true).write(true)) {
+        Err(error) if is_forbidden(&error) => open(path),
+        opened => opened,
+    }
+}
+
+/// Whether this user, or anybody, may not write there.
+pub(crate) fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
@@ -194,7 +208,7 @@ impl LockedFile {
     pub(crate) fn lock_within(path: &Path, patience: Duration) -> Result<Option<Self>> {
         let start = Instant::now();
         loop {
-            let file = match open(path) {
+            let file = match open_to_lock(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 file => file.map_err(Error::io("open", path))?,
             };

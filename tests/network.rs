@@ -147,3 +147,23 @@ fn a_store_without_locks_is_read_with_an_index_that_nobody_shares() {
     let error = error(under(&no_locks, &store.root(), &["rebuild"]));
     assert!(error.contains("its file system (nfs) has no file locks"), "{error}");
 }
+
+/// NFS knows exclusive locks only of files that are open for writing.
+#[test]
+fn files_are_open_for_writing_when_they_are_locked() {
+    let store = recorded(20);
+    let _session = store.store().start_session(session_id("run-2")).unwrap();
+    let log = store.root().join("../strace.log");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=openat", "-o"]).arg(&log);
+    strace.arg(env!("CARGO_BIN_EXE_tidelog")).arg("--store").arg(store.root()).arg("status");
+    ok(strace);
+    let log = fs::read_to_string(log).unwrap();
+    let opened: Vec<&str> = log.lines().filter(|line| is_lock(line)).collect();
+    assert!(opened.len() > 1 && opened.iter().all(|line| line.contains("O_RDWR")), "{opened:#?}");
+}
+
+/// Markers, and the file whose lock is the turn to look at them.
+fn is_lock(call: &str) -> bool {
+    call.contains("/active/") && (call.contains(".json\"") || call.contains("/look\""))
+}

@@ -72,7 +72,7 @@ impl Index {
 /// no file but a link or a folder.
 fn open_file(path: &Path) -> Result<Option<Connection>> {
     match disk::create_new(path) {
-        Err(error) if is_forbidden(&error) => return Ok(None),
+        Err(error) if disk::is_forbidden(&error) => return Ok(None),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Error::io("create", path)(error));
         }
@@ -151,10 +151,6 @@ fn is_unwritable(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     use ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
     matches!(code, Some(ReadOnly | CannotOpen | PermissionDenied))
-}
-
-fn is_forbidden(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// A second connection to an index that this process has open.

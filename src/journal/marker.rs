@@ -150,7 +150,7 @@ fn marker_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn look_at(path: &Path) -> Result<Option<Seen>> {
-    let read = disk::open(path).and_then(|file| Ok((read(&file)?, file)));
+    let read = disk::open_to_lock(path).and_then(|file| Ok((read(&file)?, file)));
     let (marker, file) = match read {
         Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
