@@ -215,7 +215,7 @@ impl Recorder {
             old.persist_handle().persist()?;
         }
         let reason = broken.as_ref().map_or_else(|| "is full".to_owned(), Error::to_string);
-        match self.begin_another(old.header().segment, reason) {
+        match self.begin_another(old.header(), reason) {
             Err(_) if broken.is_none() && !old.has_all_lines() => Ok(()), // it takes some more
             Err(error) => {
                 state.pause_until = Some(Instant::now() + RETRY_PAUSE);
@@ -232,12 +232,13 @@ impl Recorder {
         }
     }
 
-    fn begin_another(&self, old: SegmentId, reason: String) -> Result<SegmentWriter> {
+    fn begin_another(&self, old: &Header, reason: String) -> Result<SegmentWriter> {
         store::check_still_there(&self.root, self.store)?;
         let header = Header::new(self.store, self.part.clone());
         let timestamp = header.created_at;
+        let header = header.behind(old);
         let first = self.part.clone().map_or_else(Vec::new, |(session_id, attempt)| {
-            let of = Some(EndedPart { segment: old, session_id });
+            let of = Some(EndedPart { segment: old.segment, session_id });
             let outcome = Outcome::Continued;
             let started = SessionStarted { attempt, metadata: None };
             let ended = SessionEnded { outcome, reason: Some(reason), of };

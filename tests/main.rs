@@ -7,6 +7,7 @@
 
 mod checkpoint_numpy;
 mod cli;
+mod clock;
 mod crash;
 mod durability;
 mod end_to_end;

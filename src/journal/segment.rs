@@ -96,6 +96,14 @@ impl Header {
         }
     }
 
+    /// With a time behind another segment's. The segments of one writer stand in the order of their
+    /// times, and the clock may have gone back.
+    pub(crate) fn behind(mut self, old: &Header) -> Self {
+        let next = Timestamp::from_micros(old.created_at.as_micros().saturating_add(1));
+        self.created_at = self.created_at.max(next.unwrap_or(old.created_at));
+        self
+    }
+
     /// Reads line 0, given without its newline.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, LineError> {
         let header: Header = line::read_json(bytes)?;
