@@ -20,6 +20,7 @@ mod index;
 mod index_schema;
 mod migrate;
 mod network;
+mod processes;
 mod query;
 mod recording;
 mod replica;

@@ -13,7 +13,7 @@ use crate::entry::{Body, Entry};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::journal::{
-    BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader, segment_files,
+    BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader, read_header, segment_files,
 };
 
 const BATCH_LINES: usize = 4_096;
@@ -162,7 +162,9 @@ impl Verification<'_> {
         }
         let writers = Writers::look(self.root)?;
         for path in unknown {
-            if writers.of_file(&self.relative(&path).to_string_lossy()) == WriterState::Sealed {
+            let state = writers.of_file(&self.relative(&path).to_string_lossy());
+            // one that was sealed since the listing has its header by now
+            if state == WriterState::Sealed && matches!(read_header(&path), Ok(None)) {
                 self.found(header_missing(&path));
             }
         }
