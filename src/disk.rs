@@ -318,7 +318,7 @@ pub(crate) fn check_locks(path: &Path) -> Result<()> {
 /// Room on the disk of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Space {
-    pub(crate) total_bytes: u64,
+    pub(crate) used_bytes: u64,
     /// What an unprivileged user can still write.
     pub(crate) free_bytes: u64,
     /// How many files can still be made; none where the file system does not count them.
@@ -329,7 +329,7 @@ pub(crate) struct Space {
 pub(crate) fn space(path: &Path) -> Result<Space> {
     let found = fs2::statvfs(path).map_err(Error::io("ask for the free space of", path))?;
     Ok(Space {
-        total_bytes: found.total_space(),
+        used_bytes: found.total_space().saturating_sub(found.free_space()),
         free_bytes: found.available_space(),
         free_files: free_files(path),
     })

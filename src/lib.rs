@@ -3,6 +3,7 @@
 mod basin;
 pub mod checkpoint;
 mod disk;
+pub mod doctor;
 mod durability;
 mod emergency;
 mod entry;

@@ -19,7 +19,7 @@ const CLI_PAGE: &str = include_str!("../docs/cli.md");
 const PREDECESSOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/predecessor");
 
 /// What prints documented JSON, for a store that holds a demo.
-const WITH_JSON: [&[&str]; 10] = [
+const WITH_JSON: [&[&str]; 11] = [
     &["demo", "--steps", "20"],
     &["sessions"],
     &["show", "demo-42"],
@@ -28,6 +28,7 @@ const WITH_JSON: [&[&str]; 10] = [
     &["status"],
     &["rebuild"],
     &["verify"],
+    &["doctor"],
     &["tail", "demo-42"],
     &["import", PREDECESSOR],
 ];

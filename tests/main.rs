@@ -9,6 +9,7 @@ mod checkpoint_numpy;
 mod cli;
 mod clock;
 mod crash;
+mod doctor;
 mod durability;
 mod end_to_end;
 mod faults;

@@ -161,3 +161,17 @@ pub(super) fn open_read_only(path: &Path, sharing: Sharing) -> rusqlite::Result<
     db.pragma_update(None, "trusted_schema", false)?;
     Ok(db)
 }
+
+/// A connection to look at an index without bringing it up to date: all reads are of one moment.
+///
+/// A connection that may write takes away the files that SQLite puts beside a database while it is
+/// read; one that may not leaves them.
+pub(crate) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = match path.with_extension("sqlite-wal").exists() {
+        true => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        false => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let db = Connection::open_with_flags(path, flags)?;
+    db.execute_batch("PRAGMA query_only = on; BEGIN")?;
+    Ok(db)
+}

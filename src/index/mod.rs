@@ -37,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::ids::StoreId;
 use connection::Sharing;
 
+pub(crate) use connection::open_to_look;
 pub use follow::Progress;
 
 /// A connection to the index of one store.
@@ -49,7 +50,36 @@ pub(crate) struct Index {
     sharing: Sharing,
 }
 
+/// What there is of an index, before anybody brings it up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Missing,
+    /// Of another version, another store or another program.
+    Other,
+    Behind {
+        /// Of the journal, that it has not read.
+        bytes: u64,
+    },
+}
+
 impl Index {
+    /// Looks at the store's index and leaves it as it is.
+    pub(crate) fn state(root: &Path, store: StoreId) -> Result<State> {
+        let path = root.join("index.sqlite");
+        if !disk::is_file(&path) {
+            return Ok(State::Missing);
+        }
+        let failed = |source| Error::Index { path: path.clone(), source };
+        let db = open_to_look(&path).map_err(failed)?;
+        if !rebuild::is_current(&db, &store).map_err(failed)? {
+            return Ok(State::Other);
+        }
+        let index = Self { db, path, root: root.into(), store, sharing: Sharing::Private };
+        let targets = index.targets()?;
+        let bytes = targets.bytes_total().saturating_sub(targets.bytes_done());
+        Ok(State::Behind { bytes })
+    }
+
     /// The index with everything in it that was written before the call.
     pub(crate) fn caught_up(
         root: &Path,

@@ -11,7 +11,7 @@ use crate::ids::StoreId;
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// One more when the same lines give other rows. A changed `schema.sql` is noticed by itself.
-const APPLY_VERSION: u32 = 3;
+pub(crate) const APPLY_VERSION: u32 = 3;
 
 /// What an index must say of itself to be gone on with.
 fn version(store: &StoreId) -> String {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use super::Verification;
@@ -15,7 +15,7 @@ use super::segments::Scan;
 use crate::disk;
 use crate::entry::{Body, SessionEnded};
 use crate::ids::{SegmentId, StoreId};
-use crate::index::rebuild;
+use crate::index::{open_to_look, rebuild};
 use crate::journal::{ChainHash, Cursor, Header};
 
 const REMEDY: &str = "tidelog rebuild";
@@ -109,8 +109,7 @@ impl IndexView {
     }
 
     fn read(path: PathBuf, store: &StoreId) -> Result<Self, Unusable> {
-        let connection = Connection::open_with_flags(&path, flags(&path))?;
-        connection.execute_batch("PRAGMA query_only = on; BEGIN")?;
+        let connection = open_to_look(&path)?;
         if !rebuild::is_current(&connection, store)? {
             return Err(Unusable::OtherVersion);
         }
@@ -133,15 +132,6 @@ impl IndexView {
             .query_row([segment_no], |row| row.get::<_, i64>(0))
             .optional()
             .map(|count| count.unwrap_or_default().unsigned_abs())
-    }
-}
-
-/// A connection that may write takes away the files that SQLite puts beside a database while it is
-/// read; one that may not leaves them.
-fn flags(path: &Path) -> OpenFlags {
-    match path.with_extension("sqlite-wal").exists() {
-        true => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        false => OpenFlags::SQLITE_OPEN_READ_WRITE,
     }
 }
 

@@ -49,6 +49,11 @@ impl CliError {
         Self { kind: Kind::Damage, ..Self::failure("") }
     }
 
+    /// What is wrong is the command's output; only the exit code is left to say.
+    pub(crate) fn problems() -> Self {
+        Self::failure("")
+    }
+
     /// Damage that leaves nothing to report on: the store cannot even be opened.
     pub(crate) fn damage_on_open(error: tidelog::Error) -> Self {
         match error {

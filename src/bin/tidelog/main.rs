@@ -2,6 +2,7 @@
 //!
 //! Parses, hands over to one file per subcommand, and turns the result into an exit code.
 
+mod agent_lag;
 mod best;
 mod chart;
 mod checkpoints;
@@ -9,6 +10,7 @@ mod completions;
 mod context;
 mod demo;
 mod demo_run;
+mod doctor;
 mod entry_line;
 mod error;
 mod followed;
@@ -40,7 +42,8 @@ use output::Output;
 ///
 /// A store is one folder of plain files: journal segments, emergency events, checkpoints, and a
 /// SQLite index that is made from them. Data goes to standard output, everything else to standard
-/// error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `verify` found damage.
+/// error. Exit codes: 0 done, 1 failed or `doctor` found a problem, 2 wrong usage, 3 `verify` found
+/// damage.
 #[derive(Parser)]
 #[command(name = "tidelog", version, max_term_width = 100)]
 struct Cli {
@@ -63,6 +66,7 @@ enum Command {
     Status(status::Status),
     Rebuild(rebuild::Rebuild),
     Verify(verify::Verify),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Sync(sync::Sync),
 }
@@ -91,6 +95,7 @@ fn run(command: Command, context: &Context, output: &mut Output) -> Result<(), C
         Command::Status(command) => command.run(context, output),
         Command::Rebuild(command) => command.run(context, output),
         Command::Verify(command) => command.run(context, output),
+        Command::Doctor(command) => command.run(context, output),
         Command::Completions(command) => command.run(output),
         Command::Sync(command) => command.run(context),
     }

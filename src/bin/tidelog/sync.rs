@@ -41,7 +41,7 @@ impl Sync {
 }
 
 /// The agent beside this program, else the one that PATH finds.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(&name));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
