@@ -378,6 +378,22 @@ fn a_record_outside_a_session_is_an_invalid_line() {
     assert_eq!(count(&store, "telemetry_records"), 0);
 }
 
+/// A long catch-up makes some indexes at its end, and may be killed before.
+#[test]
+fn a_catch_up_that_was_killed_half_way_leaves_an_index_that_heals() {
+    let (store, session) = recorded(3);
+    store.store().refresh_index(&mut |_| {}).unwrap();
+    let db = Connection::open(store.root().join("index.sqlite")).unwrap();
+    let indexes = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
+    let count = || db.query_row(indexes, [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = count();
+    db.execute_batch("DROP INDEX telemetry_records_phi; DROP INDEX telemetry_records_session")
+        .unwrap();
+    drop(store.store().sessions().unwrap());
+    assert_eq!(count(), before);
+    drop(session);
+}
+
 #[test]
 fn progress_ends_at_the_whole() {
     let (store, _session) = recorded(3000);

@@ -6,9 +6,12 @@
 
 mod append;
 mod backfill;
+mod index;
 mod memory;
+mod open;
 mod records;
 mod stats;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -26,13 +29,19 @@ struct Arguments {
 enum Measurement {
     Append(append::Arguments),
     Backfill(backfill::Arguments),
+    Index(index::Arguments),
     Memory(memory::Arguments),
+    Open(open::Arguments),
+    Verify(verify::Arguments),
 }
 
 fn main() -> Outcome {
     match Arguments::parse().measurement {
         Measurement::Append(arguments) => append::run(&arguments),
         Measurement::Backfill(arguments) => backfill::run(&arguments),
+        Measurement::Index(arguments) => index::run(&arguments),
         Measurement::Memory(arguments) => memory::run(&arguments),
+        Measurement::Open(arguments) => open::run(&arguments),
+        Measurement::Verify(arguments) => verify::run(&arguments),
     }
 }

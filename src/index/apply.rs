@@ -5,8 +5,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::batches::is_mark;
 use super::columns::{Json, Number};
-use super::follow::{cursor, is_mark};
+use super::follow::cursor;
+use super::records::RecordInsert;
 use super::sessions::PartSums;
 use crate::entry::{BasinPoint, Body, Emergency, Entry, Gap, Record, SessionEnded};
 use crate::ids::SessionId;
@@ -100,6 +102,8 @@ pub(super) struct Rows<'a> {
     pub(super) db: &'a Transaction<'a>,
     pub(super) header: &'a Header,
     pub(super) segment_no: i64,
+    /// Prepared at the batch's first record.
+    records: Option<RecordInsert<'a>>,
     /// Sums over the segment's records so far, once the batch has a record.
     pub(super) sums: Option<PartSums>,
     /// Sessions to be folded again.
@@ -116,6 +120,7 @@ impl<'a> Rows<'a> {
             db,
             header,
             segment_no,
+            records: None,
             sums: None,
             sessions: BTreeSet::new(),
             deleted: HashMap::new(),
@@ -174,39 +179,15 @@ impl<'a> Rows<'a> {
         if self.is_deleted(session)? {
             return Ok(());
         }
-        let t = &record.telemetry;
-        self.part_sums()?.add(t);
-        let extra = (!t.extra.is_empty()).then_some(Json(&t.extra));
-        self.db
-            .prepare_cached(
-                "INSERT INTO telemetry_records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-                     ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
-            )?
-            .execute(params![
-                self.segment_no,
-                line_no,
-                session.as_str(),
-                at.to_string(),
-                record.step,
-                Number(t.phi),
-                Number(t.kappa_eff),
-                t.regime,
-                Number(t.basin_distance),
-                t.recursion_depth,
-                Number(t.geodesic_distance),
-                Number(t.curvature),
-                Number(t.fisher_metric_trace),
-                Number(t.breakdown_pct),
-                Number(t.coherence_drift),
-                t.emergency,
-                Number(t.meta_awareness),
-                Number(t.generativity),
-                Number(t.grounding),
-                Number(t.temporal_coherence),
-                Number(t.external_coupling),
-                extra,
-            ])
-            .map(|_| ())
+        self.part_sums()?.add(&record.telemetry);
+        let statement = match &mut self.records {
+            Some(statement) => statement,
+            None => {
+                let new = RecordInsert::prepare(self.db, self.segment_no, session)?;
+                self.records.insert(new)
+            }
+        };
+        statement.insert(line_no, at, record)
     }
 
     fn basin(

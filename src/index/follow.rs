@@ -5,20 +5,19 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::apply::{self, Applied};
+use super::batches::Batches;
 use super::targets::Target;
-use super::{Index, rebuild};
+use super::{Index, bulk, rebuild};
 use crate::error::Result;
 use crate::ids::SegmentId;
-use crate::journal::{Batch, BatchLimits, ChainHash, Cursor, Segment, SegmentReader};
+use crate::journal::{Batch, ChainHash, Cursor, Segment, SegmentReader, read_ahead};
 
-/// A cursor is kept every so many lines, so that a check of any later one reads at most as many.
-const MARK_LINES: u32 = 1024;
-/// A batch ends at the next mark, or with the line that takes it over this.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often one call begins again because the index was thrown away under it.
 const RESTARTS_MAX: u32 = 8;
 /// A catch-up of more than this, and of more than is there already, is a long one.
 const LONG_BYTES: u64 = 32 << 20;
+/// From so many unread bytes of a segment on, another thread reads them.
+const AHEAD_BYTES_MIN: u64 = 256 << 10;
 
 /// How far a catch-up is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -29,6 +28,26 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes of the journal when the call began.
     pub bytes_total: u64,
+}
+
+/// Tells the caller how far one pass is.
+struct Reporter<'a> {
+    progress: Progress,
+    /// Bytes that the index holds of other segments than the one that is read.
+    others: u64,
+    report: &'a mut dyn FnMut(Progress),
+}
+
+impl Reporter<'_> {
+    fn begin(&mut self, segment: &Cursor) {
+        self.others = self.progress.bytes_done - segment.next_byte;
+    }
+
+    /// What was written after the call began is not its business.
+    fn stands_at(&mut self, cursor: &Cursor, size: u64) {
+        self.progress.bytes_done = self.others + cursor.next_byte.min(size);
+        (self.report)(self.progress);
+    }
 }
 
 enum Pass {
@@ -61,52 +80,69 @@ impl Index {
 
     fn pass(&mut self, report: &mut dyn FnMut(Progress)) -> Result<Pass> {
         let targets = self.targets()?;
-        let mut progress = Progress {
-            lines_done: 0,
-            bytes_done: targets.bytes_done(),
-            bytes_total: targets.bytes_total(),
+        let mut reporter = Reporter {
+            progress: Progress {
+                lines_done: 0,
+                bytes_done: targets.bytes_done(),
+                bytes_total: targets.bytes_total(),
+            },
+            others: 0,
+            report,
         };
-        let rest = progress.bytes_total.saturating_sub(progress.bytes_done);
-        if rest > LONG_BYTES.max(progress.bytes_done) {
-            self.drop_slow_index()?;
+        let Progress { bytes_done, bytes_total, .. } = reporter.progress;
+        if bytes_total.saturating_sub(bytes_done) > LONG_BYTES.max(bytes_done) {
+            bulk::begin(&self.db).map_err(self.failed())?;
         }
-        report(progress);
+        (reporter.report)(reporter.progress);
         for target in targets.unread {
-            if let Pass::Changed = self.follow(&target, &mut progress, report)? {
+            if let Pass::Changed = self.follow(&target, &mut reporter)? {
                 return Ok(Pass::Changed);
             }
         }
-        self.create_slow_index()?;
+        bulk::end(&self.db).map_err(self.failed())?;
         Ok(Pass::Complete)
     }
 
-    fn follow(
-        &mut self,
-        target: &Target,
-        progress: &mut Progress,
-        report: &mut dyn FnMut(Progress),
-    ) -> Result<Pass> {
-        let path = &target.segment.path;
+    fn follow(&mut self, target: &Target, reporter: &mut Reporter<'_>) -> Result<Pass> {
         if target.size == target.cursor.next_byte {
             return Ok(Pass::Complete); // its file has another name now
         }
         if !self.is_unchanged(target)? {
             return Ok(Pass::Changed);
         }
-        let others = progress.bytes_done - target.cursor.next_byte;
-        let mut reader = SegmentReader::open(path, target.cursor)?;
-        while reader.cursor().next_byte < target.size {
-            let Some(batch) = reader.next_batch(limits(reader.cursor()))? else { break };
-            match self.apply(&target.segment, &batch)? {
-                Applied::Yes => {}
-                // another process has read further, or has started over
-                Applied::Elsewhere(cursor) => reader = SegmentReader::open(path, cursor)?,
-            }
-            progress.lines_done += batch.lines().len() as u64;
-            progress.bytes_done = others + batch.to().next_byte.min(target.size);
-            report(*progress);
+        reporter.begin(&target.cursor);
+        let mut from = target.cursor;
+        while let Some(elsewhere) = self.follow_from(from, target, reporter)? {
+            from = elsewhere;
         }
         Ok(Pass::Complete)
+    }
+
+    /// Where to go on, if another process has read further or has started over.
+    fn follow_from(
+        &mut self,
+        from: Cursor,
+        target: &Target,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Option<Cursor>> {
+        let Target { segment, size, .. } = target;
+        let read = || Batches::new(&segment.path, *size, from);
+        let mut apply = |batches: &mut dyn Iterator<Item = Result<Batch>>| {
+            for batch in batches {
+                let batch = batch?;
+                if let Applied::Elsewhere(cursor) = self.apply(segment, &batch)? {
+                    reporter.stands_at(&cursor, *size);
+                    return Ok(Some(cursor));
+                }
+                reporter.progress.lines_done += batch.lines().len() as u64;
+                reporter.stands_at(batch.to(), *size);
+            }
+            Ok(None)
+        };
+        match size.saturating_sub(from.next_byte) {
+            ..AHEAD_BYTES_MIN => apply(&mut read()),
+            _ => read_ahead(read, apply),
+        }
     }
 
     fn apply(&mut self, segment: &Segment, batch: &Batch) -> Result<Applied> {
@@ -128,36 +164,6 @@ impl Index {
         let found = SegmentReader::chain_from(&target.segment.path, mark, cursor.next_line)?;
         Ok(found == Some(*cursor))
     }
-
-    /// In random order, this one costs more than the rows and all other indexes together.
-    fn drop_slow_index(&self) -> Result<()> {
-        self.db.execute_batch("DROP INDEX IF EXISTS telemetry_records_phi").map_err(self.failed())
-    }
-
-    fn create_slow_index(&self) -> Result<()> {
-        const NAME: &str = "telemetry_records_phi";
-        let found: rusqlite::Result<bool> = self.db.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE name = ?1",
-            [NAME],
-            |row| row.get(0),
-        );
-        if found.map_err(self.failed())? {
-            return Ok(());
-        }
-        let create = format!("CREATE INDEX IF NOT EXISTS {NAME} ON telemetry_records (phi)");
-        self.db.execute_batch(&create).map_err(self.failed())
-    }
-}
-
-/// Up to the next mark.
-fn limits(cursor: &Cursor) -> BatchLimits {
-    let lines = MARK_LINES - cursor.next_line % MARK_LINES;
-    BatchLimits { lines_max: lines as usize, bytes_max: BATCH_BYTES_MAX }
-}
-
-/// Whether a cursor is one to keep.
-pub(super) fn is_mark(cursor: &Cursor) -> bool {
-    cursor.next_line.is_multiple_of(MARK_LINES)
 }
 
 /// The last mark at or before a line.

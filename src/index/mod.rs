@@ -20,11 +20,14 @@
 //! ([`checkpoints`]). Rows never hold what SQLite would change ([`columns`]).
 
 mod apply;
+mod batches;
+mod bulk;
 mod checkpoints;
 pub(crate) mod columns;
 mod connection;
 mod follow;
 pub(crate) mod rebuild;
+mod records;
 mod sessions;
 mod targets;
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::connection::{Sharing, configure, empty_broken, is_broken};
 use crate::ids::StoreId;
 
-const SCHEMA: &str = include_str!("schema.sql");
+pub(super) const SCHEMA: &str = include_str!("schema.sql");
 
 /// One more when the same lines give other rows. A changed `schema.sql` is noticed by itself.
 pub(crate) const APPLY_VERSION: u32 = 3;

@@ -264,19 +264,19 @@ impl Rows<'_> {
         self.sessions.remove(session);
         self.bury("session", session.as_str(), line_no, at)?;
         self.delete_checkpoints_of(session)?;
-        for table in [
-            "telemetry_sessions",
-            "telemetry_records",
-            "emergency_events",
-            "basin_history",
-            "telemetry_gaps",
-            "session_parts",
-        ] {
-            self.db
-                .prepare_cached(&format!("DELETE FROM {table} WHERE session_id = ?1"))?
-                .execute([session.as_str()])?;
+        for table in ["telemetry_sessions", "emergency_events", "session_parts"] {
+            self.delete(session, &format!("DELETE FROM {table} WHERE session_id = ?1"))?;
+        }
+        // these have no other session than their segment's, and perhaps no index of it at the moment
+        for table in ["telemetry_records", "basin_history", "telemetry_gaps"] {
+            let segments = "SELECT segment_no FROM index_segments WHERE session_id = ?1";
+            self.delete(session, &format!("DELETE FROM {table} WHERE segment_no IN ({segments})"))?;
         }
         Ok(())
+    }
+
+    fn delete(&self, session: &SessionId, sql: &str) -> rusqlite::Result<()> {
+        self.db.prepare_cached(sql)?.execute([session.as_str()]).map(|_| ())
     }
 
     /// Of two tombstones of one thing the later one counts.

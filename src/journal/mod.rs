@@ -9,6 +9,7 @@
 //! `recovery` cuts the torn tail of a dead writer under its lock. The journal knows nothing of
 //! sessions' rules, of the index or of any database.
 
+mod ahead;
 mod batch;
 mod cursor;
 mod discover;
@@ -20,6 +21,7 @@ mod segment;
 pub(crate) mod whole;
 pub(crate) mod writer;
 
+pub(crate) use ahead::read_ahead;
 pub use batch::{Batch, BatchLimits, Content, Line};
 pub use cursor::{ChainHash, Cursor};
 pub use discover::{Listing, Refused, Segment, discover};
