@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use ndarray_npy::npy::header::{Header, Layout};
 use thiserror::Error;
 
-use super::array::{Array, ArrayError, DIMS_MAX, Dtype};
+use super::array::{Array, ArrayError, ByteOrder, DIMS_MAX, Dtype};
 
 /// Longest header that is read, in bytes; numpy's own limit.
 pub const HEADER_BYTES_MAX: usize = 10_000;
@@ -90,24 +90,47 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Npy, NpyError> {
 
 /// Reads one NPY file to its end.
 pub(crate) fn read(mut file: impl Read, size: Size) -> Result<Npy, NpyError> {
-    let header_bytes = read_header(&mut file)?;
-    let header = parse_header(&header_bytes)?;
+    let (elements, bytes) = read_start(&mut file, size)?;
+    let body = read_body(file, bytes, size.present)?;
+    let Elements::Numbers { dtype, order, layout, shape } = elements else {
+        return Ok(Npy::Objects { pickle: body });
+    };
+    Ok(Npy::Array(Array::from_memory(dtype, order, layout, shape, body)?))
+}
+
+/// Whether one NPY file is whole and holds numbers; its elements are read to their end, and none
+/// is kept.
+pub(crate) fn check(mut file: impl Read, size: Size) -> Result<bool, NpyError> {
+    let (elements, bytes) = read_start(&mut file, size)?;
+    let found = io::copy(&mut file.take(bytes.saturating_add(1)), &mut io::sink())?;
+    check_length(found, bytes)?;
+    Ok(matches!(elements, Elements::Numbers { .. }))
+}
+
+/// What a header says of the bytes after it.
+enum Elements {
+    Objects,
+    Numbers { dtype: Dtype, order: ByteOrder, layout: Layout, shape: Vec<usize> },
+}
+
+/// Reads and checks everything before the elements; also how many bytes these have.
+fn read_start(file: &mut impl Read, size: Size) -> Result<(Elements, u64), NpyError> {
+    let header_bytes = read_header(file)?;
+    let Header { type_descriptor, layout, shape } = parse_header(&header_bytes)?;
     let found = size.declared.saturating_sub(header_bytes.len() as u64);
-    let Some(descr) = header.type_descriptor.as_string() else {
-        let descr = header.type_descriptor.to_string().chars().take(64).collect();
+    let Some(descr) = type_descriptor.as_string() else {
+        let descr = type_descriptor.to_string().chars().take(64).collect();
         return Err(ArrayError::Dtype { descr }.into());
     };
     if descr == "|O" {
-        return Ok(Npy::Objects { pickle: read_body(file, found, size.present)? });
+        return Ok((Elements::Objects, found));
     }
     let (dtype, order) = Dtype::parse_descr(descr)?;
-    let expected = dtype.array_bytes(&header.shape)? as u64;
+    let expected = dtype.array_bytes(&shape)? as u64;
     if expected != found {
-        let (dtype, shape) = (dtype.descr(), header.shape);
-        return Err(NpyError::Length { dtype, shape, expected, found });
+        return Err(NpyError::Length { dtype: dtype.descr(), shape, expected, found });
     }
-    let bytes = read_body(file, found, size.present)?;
-    Ok(Npy::Array(Array::from_memory(dtype, order, header.layout, header.shape, bytes)?))
+    Ok((Elements::Numbers { dtype, order, layout, shape }, found))
 }
 
 /// Returns the header that goes before the elements of such an array; a multiple of 64 bytes.
@@ -177,8 +200,14 @@ fn read_body(file: impl Read, expected: u64, present: u64) -> Result<Vec<u8>, Np
     }
     // One byte more than expected, so that the reader comes to its end and checks its checksum.
     file.take(expected.saturating_add(1)).read_to_end(&mut body)?;
-    match (body.len() as u64).cmp(&expected) {
-        std::cmp::Ordering::Equal => Ok(body),
+    check_length(body.len() as u64, expected)?;
+    Ok(body)
+}
+
+/// Refuses bytes that are not as many as they should be.
+fn check_length(found: u64, expected: u64) -> Result<(), NpyError> {
+    match found.cmp(&expected) {
+        std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Less => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         std::cmp::Ordering::Greater => {
             let text = format!("it holds more than the {expected} bytes that it declares");
@@ -260,6 +289,20 @@ mod tests {
         let lying = Size { declared: bytes.len() as u64 - 1, present: 1 };
         let text = read(bytes.as_slice(), lying).unwrap_err().to_string();
         assert!(text.contains("more than the 8 bytes"), "{text}");
+    }
+
+    #[test]
+    fn a_check_says_what_reading_would() {
+        let whole = file_of("'<f4'", "(2,)", &[0; 8]);
+        let surplus = [&whole[..], b"x"].concat();
+        let objects = file_of("'|O'", "()", b"\x80\x04N.");
+        let declared = whole.len() as u64;
+        for bytes in [&whole[..], &whole[..whole.len() - 1], &surplus, &objects, b""] {
+            let size = Size { declared, present: 8 };
+            let found = read(bytes, size).map(|npy| matches!(npy, Npy::Array(_)));
+            let text = |error: NpyError| error.to_string();
+            assert_eq!(check(bytes, size).map_err(text), found.map_err(text));
+        }
     }
 
     #[test]

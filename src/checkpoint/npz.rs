@@ -9,6 +9,7 @@
 //!
 //! Reading allocates nothing for what a file merely claims, and runs nothing.
 
+mod directory;
 mod names;
 mod reader;
 mod writer;

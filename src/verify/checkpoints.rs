@@ -158,7 +158,7 @@ impl Verification<'_> {
         let mut npz = NpzReader::open(file, Limits::default()).map_err(failed)?;
         let members: Vec<String> = npz.members().map(str::to_owned).collect();
         for member in members {
-            npz.array(&member).map_err(failed)?;
+            npz.check(&member).map_err(failed)?;
         }
         Ok(created.size_bytes)
     }

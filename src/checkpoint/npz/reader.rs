@@ -6,6 +6,7 @@ use serde::Deserialize;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::directory::{Directory, cut};
 use super::{BASIN_DIMS, BASIN_MEMBER, NpzError, TREE_MEMBER, TREE_VERSION};
 use crate::checkpoint::array::{Array, Dtype};
 use crate::checkpoint::npy::{self, Npy, NpyError, Size};
@@ -16,6 +17,9 @@ pub(super) const MEMBERS_MAX: u64 = 65_536;
 
 /// Longest name of a member, in bytes.
 const NAME_BYTES_MAX: usize = 4_096;
+
+/// Bytes of a member's record in the directory, without its name.
+const RECORD_BYTES_MIN: u64 = 46;
 
 /// How much of an archive is read at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +94,22 @@ impl<R: Read + Seek> NpzReader<R> {
     /// not a relative path below the archive.
     pub fn open(mut file: R, limits: Limits) -> Result<Self, NpzError> {
         let file_bytes = file.seek(SeekFrom::End(0))?;
-        let members = count_members(&mut file, file_bytes)?;
+        let Directory { members, begin } = Directory::find(&mut file, file_bytes)?;
         if members > limits.members {
             return Err(NpzError::Members { members, limit: limits.members });
+        }
+        if members > file_bytes / RECORD_BYTES_MIN {
+            let reason = format!("{members} members do not fit into its {file_bytes} bytes");
+            return Err(NpzError::Archive { reason });
         }
         let archive = ZipArchive::new(file).map_err(from_zip)?;
         if archive.offset() != 0 {
             let reason = format!("{} foreign bytes come before it", archive.offset());
             return Err(NpzError::Archive { reason });
+        }
+        // `zip` looks further ahead for another directory if it cannot read the last one.
+        if archive.central_directory_start() != begin {
+            return Err(cut());
         }
         // The archive keeps the last of several members of one name.
         let names = archive.len() as u64;
@@ -121,6 +133,25 @@ impl<R: Read + Seek> NpzReader<R> {
     /// # Errors
     /// The member is missing, damaged, encrypted, over a limit, or not NPY.
     pub fn member(&mut self, member: &str) -> Result<Npy, NpzError> {
+        self.with_member(member, |file, size| npy::read(file, size))
+    }
+
+    /// Reads a member to its end, checksum included, and keeps nothing of it. Memory: a buffer.
+    ///
+    /// # Errors
+    /// As [`NpzReader::array`], except that an array may be larger than this machine's memory.
+    pub fn check(&mut self, member: &str) -> Result<(), NpzError> {
+        match self.with_member(member, |file, size| npy::check(file, size))? {
+            true => Ok(()),
+            false => Err(NpzError::Objects { member: member.to_owned() }),
+        }
+    }
+
+    fn with_member<T>(
+        &mut self,
+        member: &str,
+        read: impl FnOnce(&mut dyn Read, Size) -> Result<T, NpyError>,
+    ) -> Result<T, NpzError> {
         let index = self
             .archive
             .index_for_name(member)
@@ -128,11 +159,11 @@ impl<R: Read + Seek> NpzReader<R> {
         let size = self.check_member(member, index)?;
         self.count_bytes(member, size.declared)?;
         let damaged = |source| NpzError::Member { member: member.to_owned(), source };
-        let entry = self.archive.by_index(index).map_err(|source| match source {
+        let mut entry = self.archive.by_index(index).map_err(|source| match source {
             ZipError::Io(source) => damaged(NpyError::Read(source)),
             other => from_zip(other),
         })?;
-        npy::read(entry, size).map_err(damaged)
+        read(&mut entry, size).map_err(damaged)
     }
 
     /// Reads a member that holds numbers or booleans.
@@ -215,46 +246,6 @@ fn is_plain_path(name: &str) -> bool {
         && name.len() <= NAME_BYTES_MAX
         && !name.contains(|c: char| c.is_control() || matches!(c, '\\' | ':'))
         && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
-}
-
-/// Reads from the archive's last record how many members it has.
-///
-/// `zip` sets aside memory for as many as the record says and drops members of one name, so both
-/// need the number before.
-fn count_members<R: Read + Seek>(file: &mut R, file_bytes: u64) -> Result<u64, NpzError> {
-    const END_BYTES: u64 = 22;
-    const LOCATOR_BYTES: u64 = 20;
-    let cut = || NpzError::Archive {
-        reason: "its last bytes are not the end of an archive; it is cut short or goes on"
-            .to_owned(),
-    };
-    let end_at = file_bytes.checked_sub(END_BYTES).ok_or_else(cut)?;
-    let end: [u8; 22] = read_at(file, end_at)?;
-    let [b'P', b'K', 5, 6, _, _, _, _, low, high, .., o1, o2, o3, o4, 0, 0] = end else {
-        return Err(cut());
-    };
-    let (members, offset) = (u16::from_le_bytes([low, high]), u32::from_le_bytes([o1, o2, o3, o4]));
-    if members != u16::MAX && offset != u32::MAX {
-        return Ok(members.into());
-    }
-    // A field does not fit, or is exactly this: look for the record with 64-bit fields.
-    let locator: [u8; 20] = read_at(file, end_at.checked_sub(LOCATOR_BYTES).ok_or_else(cut)?)?;
-    let [b'P', b'K', 6, 7, _, _, _, _, position @ .., _, _, _, _] = locator else {
-        return Ok(members.into());
-    };
-    let end64: [u8; 40] = read_at(file, u64::from_le_bytes(position))?;
-    let [b'P', b'K', 6, 6, rest @ ..] = end64 else {
-        return Err(cut());
-    };
-    let [.., a, b, c, d, e, f, g, h] = rest;
-    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
-}
-
-fn read_at<const N: usize>(file: &mut (impl Read + Seek), at: u64) -> Result<[u8; N], NpzError> {
-    let mut bytes = [0; N];
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn from_zip(source: ZipError) -> NpzError {
@@ -399,6 +390,41 @@ mod tests {
         let real = 40_128_u32.to_le_bytes();
         replace(&mut file, &real, &0xffff_0000_u32.to_le_bytes());
         assert!(refusal(&file).starts_with("state/w.npy: "), "{}", refusal(&file));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_the_last_one_is_not_taken() {
+        let mut end = *b"PK\x05\x06\0\0\0\0\x01\0\x01\0....\xf0\xff\xff\xff\0\0";
+        end[12..16].copy_from_slice(&46_u32.to_le_bytes());
+        let file = [archive(&[(TREE_MEMBER, b"")]), end.to_vec()].concat();
+        assert!(refusal(&file).contains("goes on"), "{}", refusal(&file));
+    }
+
+    #[test]
+    fn a_claimed_number_of_members_is_not_allocated() {
+        let mut file = archive(&[("a.npy", b"")]);
+        let end = file.len() - 22;
+        file[end + 8..end + 12].copy_from_slice(&[0xff, 0xfe, 0xff, 0xfe]);
+        assert!(refusal(&file).contains("65279 members do not fit into its 108 bytes"));
+    }
+
+    #[test]
+    fn checking_a_member_reads_it_to_its_end() {
+        for compression in [Compression::Stored, Compression::Deflated] {
+            let mut file = checkpoint(compression);
+            let check = |file: &[u8]| {
+                let mut npz = NpzReader::open(Cursor::new(file.to_vec()), Limits::default())?;
+                npz.check("state/w.npy")
+            };
+            check(&file).unwrap();
+            let mut archive = ZipArchive::new(Cursor::new(file.clone())).unwrap();
+            let entry = archive.by_name("state/w.npy").unwrap();
+            let last = entry.data_start() + entry.compressed_size() - 10;
+            drop(entry);
+            file[usize::try_from(last).unwrap()] ^= 1;
+            let text = check(&file).unwrap_err().to_string();
+            assert!(text.starts_with("state/w.npy: "), "{text}");
+        }
     }
 
     #[test]
