@@ -36,7 +36,7 @@ pub use durability::{
     BUFFER_BYTES, Durability, Missed, OnMissed, PERSIST_INTERVAL, Recorded, SEGMENT_BYTES_MAX,
     SessionOptions,
 };
-pub use entry::line::{LINE_BYTES_MAX, LineError};
+pub use entry::line::{LINE_BYTES_MAX, LINE_VALUES_MAX, LineError};
 pub use entry::{
     Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, EndedPart, Entry,
     Gap, Outcome, Record, SessionEnded, SessionStarted,

@@ -14,6 +14,10 @@ use crate::timestamp::Timestamp;
 /// Longest line, its newline included. A reader never holds more of one line than this.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
+/// Most values of one line, each key of an object among them. A value in memory takes many times the
+/// two bytes that it may have in a line.
+pub const LINE_VALUES_MAX: usize = 1 << 20;
+
 const CRC_KEY: &[u8] = b",\"crc\":\"";
 /// `,"crc":"` + eight digits + `"}`
 const CRC_BYTES: usize = CRC_KEY.len() + 8 + 2;
@@ -48,6 +52,12 @@ pub enum LineError {
         /// Its length.
         bytes: u64,
     },
+    /// More values than a line may hold.
+    #[error("holds {values} values, a line holds at most {LINE_VALUES_MAX}")]
+    TooManyValues {
+        /// How many it holds.
+        values: usize,
+    },
 }
 
 /// Appends the line of an entry, its checksum and its newline.
@@ -72,7 +82,7 @@ fn close(buffer: &mut Vec<u8>, start: usize) {
 pub(crate) fn write_checked(value: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
     let start = buffer.len();
     write(value, buffer).map_err(not_json)?;
-    check_length(buffer, start)
+    check_limits(buffer, start)
 }
 
 /// As [`write_checked`], of a record.
@@ -85,19 +95,20 @@ pub(crate) fn write_record(
     let start = buffer.len();
     super::write_record(timestamp, step, telemetry, buffer).map_err(not_json)?;
     close(buffer, start);
-    check_length(buffer, start)
+    check_limits(buffer, start)
 }
 
 fn not_json(error: serde_json::Error) -> Error {
     Error::InvalidValue { what: "entry", reason: format!("cannot be written as JSON: {error}") }
 }
 
-fn check_length(buffer: &[u8], start: usize) -> Result<(), Error> {
+fn check_limits(buffer: &[u8], start: usize) -> Result<(), Error> {
     let bytes = buffer.len() - start;
     if bytes > LINE_BYTES_MAX {
         return Err(Error::LineTooLong { bytes, limit: LINE_BYTES_MAX });
     }
-    Ok(())
+    check_values(buffer.get(start..).unwrap_or_default())
+        .map_err(|error| Error::InvalidValue { what: "entry", reason: error.to_string() })
 }
 
 /// Whether an entry can be written, as a line that is not too long.
@@ -134,10 +145,38 @@ pub(crate) fn read_json<'a, T: serde::Deserialize<'a>>(line: &'a [u8]) -> Result
     let text = std::str::from_utf8(line)
         .map_err(|error| LineError::NotUtf8 { valid_up_to: error.valid_up_to() })?;
     let not_an_entry = |reason: String| LineError::NotAnEntry { reason };
+    check_values(line)?;
     if !text.starts_with('{') {
         return Err(not_an_entry("it does not begin with {".into()));
     }
     serde_json::from_str(text).map_err(|error| not_an_entry(error.to_string()))
+}
+
+/// Refuses a line that would be tens of times its size in memory. Only long lines can hold so
+/// many values, and only they are looked through.
+fn check_values(line: &[u8]) -> Result<(), LineError> {
+    if line.len() <= LINE_VALUES_MAX {
+        return Ok(());
+    }
+    match count_values(line) {
+        values if values > LINE_VALUES_MAX => Err(LineError::TooManyValues { values }),
+        _ => Ok(()),
+    }
+}
+
+/// Keys and values: before each of them stands one of four marks.
+pub(crate) fn count_values(line: &[u8]) -> usize {
+    let (mut values, mut in_text, mut escaped) = (0, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b':' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Line ends that another program changed, `\r\n`, are no reason to look away.
@@ -313,6 +352,36 @@ mod tests {
         for action in ["created", "loaded", "pruned", "ranked"] {
             assert!(read(line(&format!("checkpoint_{action}")).as_bytes()).is_err(), "{action}");
         }
+    }
+
+    fn record_with(value: Value) -> Entry {
+        let telemetry = Telemetry::default().with("x", value);
+        let body = Body::Record(Record { step: 1, telemetry });
+        Entry { timestamp: Timestamp::now(), body }
+    }
+
+    #[test]
+    fn a_line_of_too_many_values_is_neither_written_nor_read() {
+        let zeros = |count| record_with(Value::List(vec![Value::Int(0); count]));
+        let mut buffer = Vec::new();
+        write_checked(&zeros(LINE_VALUES_MAX - 100), &mut buffer).unwrap();
+        read(buffer.trim_ascii_end()).unwrap();
+        let entry = zeros(LINE_VALUES_MAX);
+        let error = write_checked(&entry, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("a line holds at most 1048576"), "{error}");
+        buffer.clear();
+        write(&entry, &mut buffer).unwrap();
+        let error = read(buffer.trim_ascii_end()).unwrap_err();
+        assert!(matches!(error, LineError::TooManyValues { .. }), "{error}");
+    }
+
+    #[test]
+    fn marks_inside_of_texts_are_no_values() {
+        assert_eq!(count_values(br#"{"a,\"[":[1,",[\\",{}]}"#), 6);
+        let text = record_with(Value::from(",:[{\"\\".repeat(1 << 20)));
+        let mut buffer = Vec::new();
+        write_checked(&text, &mut buffer).unwrap();
+        assert_eq!(read(buffer.trim_ascii_end()).unwrap(), text);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Beyond JSON that is the bare words `NaN`, `Infinity` and `-Infinity`, and integers of any size.
 //! A text is never taken for one of these words, nor a word for a text.
 
+use crate::LINE_VALUES_MAX;
+use crate::entry::line::count_values;
 use crate::value::{Value, check_keys};
 
 /// Deepest nesting that is read; the parser calls itself this often at most.
@@ -13,6 +15,9 @@ const DEPTH_MAX: usize = 128;
 /// # Errors
 /// Why it is none, with the byte where reading stopped, counted from 0.
 pub(super) fn parse(text: &[u8]) -> Result<Value, String> {
+    if text.len() > LINE_VALUES_MAX && count_values(text) > LINE_VALUES_MAX {
+        return Err(format!("holds more than {LINE_VALUES_MAX} values"));
+    }
     let text = std::str::from_utf8(text)
         .map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to()))?;
     // some editors begin a file with a byte order mark
@@ -196,6 +201,13 @@ mod tests {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(part) || part == "'}'" && reason.contains("','"), "{reason}");
         }
+    }
+
+    #[test]
+    fn values_are_limited() {
+        let zeros = format!("[{}0]", "0,".repeat(LINE_VALUES_MAX));
+        let reason = parse(zeros.as_bytes()).unwrap_err();
+        assert_eq!(reason, "holds more than 1048576 values");
     }
 
     #[test]
