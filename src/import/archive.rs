@@ -8,11 +8,16 @@ use super::pickle;
 use crate::basin::BasinCoords;
 use crate::checkpoint::array::{Array, Dtype};
 use crate::checkpoint::npy::Npy;
-use crate::checkpoint::npz::{Limits, NpzReader};
+use crate::checkpoint::npz::{Limits, NpzError, NpzReader};
 use crate::value::Value;
 
 const STATE: &str = "state_dict.npy";
 const BASIN: &str = "basin_coords.npy";
+
+/// What an archive of any size may unpack to, and how many times its own size a larger one.
+/// Weights hardly shrink; only what was made to do harm grows a thousand times.
+const UNPACKED_BYTES: u64 = 1 << 30;
+const UNPACKED_BYTES_PER_BYTE: u64 = 64;
 
 /// What an archive holds.
 #[derive(Debug)]
@@ -31,8 +36,8 @@ pub(super) struct Archive {
 /// Which member cannot be read, and why.
 pub(super) fn read(path: &Path) -> Result<Archive, String> {
     let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut npz = NpzReader::open(BufReader::new(file), Limits::default())
-        .map_err(|error| error.to_string())?;
+    let size = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
+    let mut npz = NpzReader::open(BufReader::new(file), limits(size)).map_err(reason)?;
     let mut members: Vec<String> = npz.members().map(str::to_owned).collect();
     let coords = match position(&members, BASIN) {
         Some(at) => Some(read_member(&mut npz, &members.remove(at))?),
@@ -62,6 +67,21 @@ pub(super) fn read(path: &Path) -> Result<Archive, String> {
     Ok(archive)
 }
 
+fn limits(file_bytes: u64) -> Limits {
+    let total_bytes = file_bytes.saturating_mul(UNPACKED_BYTES_PER_BYTE).max(UNPACKED_BYTES);
+    let limits = Limits::default();
+    Limits { total_bytes: total_bytes.min(limits.total_bytes), ..limits }
+}
+
+fn reason(error: NpzError) -> String {
+    match error {
+        NpzError::TooLarge { .. } => {
+            format!("{error}; written by numpy.savez, without compression, it is taken")
+        }
+        other => other.to_string(),
+    }
+}
+
 type Reader = NpzReader<BufReader<File>>;
 
 fn position(members: &[String], name: &str) -> Option<usize> {
@@ -69,7 +89,7 @@ fn position(members: &[String], name: &str) -> Option<usize> {
 }
 
 fn read_member(npz: &mut Reader, member: &str) -> Result<Value, String> {
-    match npz.member(member).map_err(|error| error.to_string())? {
+    match npz.member(member).map_err(reason)? {
         Npy::Array(array) => Ok(Value::Array(array)),
         Npy::Objects { pickle } => {
             pickle::decode(&pickle).map_err(|error| format!("{member}: {error}"))

@@ -32,15 +32,24 @@ pub(super) struct Found {
     pub(super) checkpoints: Vec<PathBuf>,
 }
 
-/// Looks for the predecessor's files. Links, folders and pipes of a matching name are refused.
+/// Looks for the predecessor's files. Links, folders and pipes of a matching name are refused, and
+/// so is a folder inside that cannot be listed.
 ///
 /// # Errors
-/// The folder cannot be listed, or holds nothing of the kind.
+/// The folder itself cannot be listed, or holds nothing of the kind.
 pub(super) fn look(folder: &Path, recorder: &mut Recorder) -> Result<Found> {
     fs::read_dir(folder).map_err(Error::io("list", folder))?;
     let mut found = Found::default();
     for (area, place, prefix, ending) in PLACES {
-        for path in matching(&folder.join(place), prefix, ending)? {
+        let inside = folder.join(place);
+        let paths = match matching(&inside, prefix, ending) {
+            Ok(paths) => paths,
+            Err(error) => {
+                recorder.refuse(area, &inside, error.to_string())?;
+                continue;
+            }
+        };
+        for path in paths {
             recorder.report.counts(area).files += 1;
             match irregular(&path) {
                 Some(reason) => recorder.refuse(area, &path, reason)?,
@@ -49,7 +58,8 @@ pub(super) fn look(folder: &Path, recorder: &mut Recorder) -> Result<Found> {
         }
     }
     let counts = &recorder.report;
-    if counts.telemetry.files + counts.emergencies.files + counts.checkpoints.files == 0 {
+    let files = counts.telemetry.files + counts.emergencies.files + counts.checkpoints.files;
+    if files + counts.refused() == 0 {
         return Err(Error::InvalidValue {
             what: "import",
             reason: format!(
@@ -157,6 +167,19 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         let (found, refused) = look_at(folder.path()).unwrap();
         assert_eq!((found.telemetry.len(), refused), (0, 3));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_refused_and_the_others_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = folder.path().join("checkpoints");
+        std::os::unix::fs::symlink(&checkpoints, &checkpoints).unwrap(); // leads to itself
+        let (found, refused) = look_at(folder.path()).unwrap();
+        assert_eq!((found.telemetry.len(), refused), (0, 1));
+        fs::write(folder.path().join("session_1.jsonl"), "").unwrap();
+        let (found, refused) = look_at(folder.path()).unwrap();
+        assert_eq!((found.telemetry.len(), refused), (1, 1));
     }
 
     #[test]

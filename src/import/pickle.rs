@@ -26,8 +26,13 @@ use crate::value::{Value, ValueError};
 /// Most values, marks and memo entries of one pickle, and most values of the tree it makes.
 pub const ITEMS_MAX: u64 = 10_000_000;
 
+/// Values that the tree may have, beside some for each byte of the pickle: what stands in a pickle
+/// once may stand in its tree often.
+const TREE_ITEMS: u64 = 1_000_000;
+const TREE_ITEMS_PER_BYTE: u64 = 4;
+
 /// Bytes of text and arrays that the tree may have, beside some for each byte of the pickle.
-const TREE_BYTES: u64 = 256 << 20;
+const TREE_BYTES: u64 = 16 << 20;
 
 /// Bytes of text and arrays that the tree may have for each byte of the pickle.
 const TREE_BYTES_PER_BYTE: u64 = 8;
@@ -112,8 +117,12 @@ struct Limits {
 /// # Errors
 /// Every [`PickleError`]; a refused class is named.
 pub fn decode(pickle: &[u8]) -> Result<Value, PickleError> {
-    let bytes = (pickle.len() as u64).saturating_mul(TREE_BYTES_PER_BYTE);
-    decode_within(pickle, Limits { items: ITEMS_MAX, bytes: bytes.saturating_add(TREE_BYTES) })
+    let times = |count: u64| count.saturating_mul(pickle.len() as u64);
+    let limits = Limits {
+        items: times(TREE_ITEMS_PER_BYTE).saturating_add(TREE_ITEMS).min(ITEMS_MAX),
+        bytes: times(TREE_BYTES_PER_BYTE).saturating_add(TREE_BYTES),
+    };
+    decode_within(pickle, limits)
 }
 
 /// Decodes an NPY file of any dtype; an array of objects of shape () gives the object itself.
@@ -244,6 +253,19 @@ mod tests {
         let tied = b"\x80\x04]\x94h\x00\x86.";
         let list = || Value::List(vec![]);
         assert_eq!(decode(tied).unwrap(), Value::Tuple(vec![list(), list()]));
+    }
+
+    #[test]
+    fn a_small_pickle_makes_no_large_tree() {
+        let mut laughs = b"\x80\x04(]\x94".to_vec();
+        for list in 0..22 {
+            laughs.extend([b']', 0x94, b'(', b'h', list, b'h', list, b'e']);
+        }
+        laughs.extend([b'1', b'h', 22, b'.']);
+        assert!(refusal(&laughs).contains("values"), "{}", refusal(&laughs));
+        let text = [b"\x80\x04(X\x00\x00\x01\x00".as_slice(), &[b'x'; 65_536], b"\x94"].concat();
+        let echoes = [&text, b"h\x00".repeat(1_000).as_slice(), b"t."].concat();
+        assert!(refusal(&echoes).contains("bytes of text"), "{}", refusal(&echoes));
     }
 
     #[test]
