@@ -28,3 +28,4 @@ mod replica;
 mod schema;
 mod support;
 mod tidy;
+mod under_fire;

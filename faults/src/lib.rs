@@ -1,0 +1,37 @@
+//! Everything that breaks tidelog on purpose.
+//!
+//! A [`scenario`] is the program under test: it calls the store's public API and says after each
+//! call, on standard output, that it returned. A harness breaks something meanwhile. Then
+//! [`check`], the oracle, reopens what is left and compares it with what was said.
+//!
+//! | harness | what it breaks |
+//! | --- | --- |
+//! | [`states`] | power, in a model of the disk: every crash point, what was not persisted lost, reordered or torn |
+//!
+//! The program `tidelog-faults` runs each for long; short seeded runs are tests of the workspace.
+
+pub mod check;
+mod report;
+pub mod scenario;
+pub mod states;
+
+use std::path::PathBuf;
+
+pub use report::Report;
+
+/// Whatever went wrong with a harness itself; what the store does wrong is in the [`Report`].
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a harness returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What every harness is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program `tidelog-faults`, whose `write` is broken.
+    pub program: PathBuf,
+    /// How much to do; each harness says what it counts.
+    pub runs: usize,
+    /// Same seed, same run, as far as the machine allows.
+    pub seed: u64,
+}

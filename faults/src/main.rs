@@ -1,0 +1,63 @@
+//! Breaks tidelog on purpose; ends with code 1 if it did not keep a promise.
+
+#![expect(clippy::print_stdout, reason = "a program that prints its results")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidelog_faults::scenario::{self, Task};
+use tidelog_faults::{Options, Report, Result, states};
+
+/// Breaks tidelog on purpose, and says which promises were not kept.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The program under test: calls the store, and tells each call that has returned
+    Write {
+        #[command(flatten)]
+        task: Task,
+        /// The store's folder
+        #[arg(long)]
+        store: PathBuf,
+    },
+    /// Power fails at every system call, in a model of the disk; runs: states a scenario at most
+    States(Size),
+}
+
+#[derive(clap::Args)]
+struct Size {
+    /// How much to do
+    #[arg(long, default_value_t = 2000)]
+    runs: usize,
+    /// What choices are drawn from
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+impl Size {
+    fn options(&self) -> Result<Options> {
+        Ok(Options { program: std::env::current_exe()?, runs: self.runs, seed: self.seed })
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let report = match Arguments::parse().command {
+        Command::Write { task, store } => {
+            scenario::write(&task, store, std::io::stdout())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::States(size) => states::run(&size.options()?)?,
+    };
+    Ok(print(&report))
+}
+
+fn print(report: &Report) -> ExitCode {
+    println!("{report}");
+    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,123 @@
+//! The program under test: calls of the store's public API, each told once it has returned.
+//!
+//! What is called is decided beforehand by the [`plan`](plan()), from a name and a seed alone. So
+//! the oracle knows what was asked for, and what a record, a point or a state holds: all of it
+//! comes from the seed and the step or the id. The words on standard output, one line a call:
+//!
+//! ```text
+//! ok start run-7-1 1            the attempt
+//! ok record 17
+//! ok checkpoint c-7-1 9f1c…     SHA-256 of the file
+//! err persist cannot persist …
+//! missed 17                     counted by the store, not written
+//! ```
+
+mod plan;
+mod values;
+mod writer;
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::Result;
+
+pub use plan::{Operation, plan};
+pub use values::{basin_point, emergency, new_checkpoint, state_dict, telemetry};
+
+/// What the program under test does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// One session: records, points of the basin, a persist in the middle.
+    Records,
+    /// One session with checkpoints, emergencies and persists between its records.
+    Checkpoints,
+    /// Checkpoints that are removed again.
+    Prune,
+    /// A predecessor's folder comes in.
+    Import,
+    /// Sessions one after another, one of them resumed, the store closed and opened between.
+    Resume,
+    /// Facts that belong to no session: loads and prunes, in the store's own journal.
+    Store,
+    /// Something of everything but the import, drawn from the seed.
+    Mixed,
+}
+
+/// What the session is told to promise of a record whose call returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// Nothing, until it was persisted.
+    Buffered,
+    /// It survives the death of the process.
+    Written,
+    /// It survives a power cut.
+    Persisted,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// What one run of the program under test is to do.
+///
+/// Ids hold the seed: runs of different seeds may follow each other in one store.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Task {
+    /// What to do
+    #[arg(long)]
+    pub scenario: Scenario,
+    /// What ids, values and choices are drawn from
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// What a returned call of a record promises
+    #[arg(long, default_value_t = Durability::Written)]
+    pub durability: Durability,
+    /// About how many records
+    #[arg(long, default_value_t = 20)]
+    pub records: usize,
+}
+
+impl Task {
+    /// The arguments that make the program do this in a store.
+    pub fn arguments(&self, store: &std::path::Path) -> Vec<std::ffi::OsString> {
+        let Self { scenario, seed, durability, records } = self;
+        let text = format!(
+            "write --scenario {scenario} --seed {seed} --durability {durability} --records {records} --store"
+        );
+        text.split(' ').map(Into::into).chain([store.into()]).collect()
+    }
+
+    /// The calls, in order.
+    pub fn plan(&self) -> Vec<Operation> {
+        plan(self.scenario, self.seed, self.records)
+    }
+}
+
+/// How a call is told that came back in this way: `ok record 17`.
+pub(crate) fn plan_line(how: &str, operation: &Operation) -> String {
+    format!("{how} {operation}")
+}
+
+/// Runs the scenario in the store of this folder, and tells each call as it returns.
+///
+/// # Errors
+/// The words cannot be written. A call that fails is told, and the next one follows.
+pub fn write(task: &Task, store: PathBuf, told: impl Write) -> Result<()> {
+    writer::Writer::new(task, store, told).run()
+}
+
+/// The predecessor's folder that the import reads.
+pub fn predecessor() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/predecessor"))
+}

@@ -1,0 +1,3 @@
+//! The store under faults that are made on purpose; short seeded runs of `scripts/faults`.
+
+mod states;

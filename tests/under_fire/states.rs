@@ -1,0 +1,1 @@
+//! Power fails at every system call, in a model of the disk.
