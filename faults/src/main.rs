@@ -28,6 +28,8 @@ enum Command {
     },
     /// Power fails at every system call, in a model of the disk; runs: states a scenario at most
     States(Size),
+    /// The same with one persist ignored at a time, which must show; runs: states a persist at most
+    DeafStates(Size),
 }
 
 #[derive(clap::Args)]
@@ -53,6 +55,7 @@ fn main() -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::States(size) => states::run(&size.options()?)?,
+        Command::DeafStates(size) => states::run_deaf(&size.options()?)?,
     };
     Ok(print(&report))
 }

@@ -28,10 +28,12 @@ pub(super) fn journal(promises: &Promises, journal: &Journal, violations: &mut V
     found.emergencies(promises, journal);
     found.checkpoints(promises, journal);
     found.gaps(promises, journal);
-    found.all("refused file", &journal.refused);
     found.all("steps out of order in", &journal.out_of_order);
+    // what a power cut took from lines that nobody was promised is damage, and no broken promise:
+    // what is owed is looked for one by one
     if !promises.power_cut {
         found.all("invalid line", &journal.invalid);
+        found.all("refused file", &journal.refused);
     }
 }
 
@@ -236,8 +238,7 @@ pub(super) fn verify(
     for finding in report.findings {
         let path = finding.path.to_string_lossy().into_owned();
         let is_excused = match finding.kind {
-            // what is owed was looked for one by one
-            FindingKind::LineInvalid => promises.power_cut,
+            FindingKind::LineInvalid | FindingKind::FileRefused => promises.power_cut,
             FindingKind::EmergencyCopyMissing => {
                 let owed = |(id, (_, owed)): (&String, &(u64, Owed))| {
                     *owed == Owed::Must && path.contains(id.as_str())
