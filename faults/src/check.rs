@@ -6,6 +6,7 @@
 //! what was asked for ([`Task::plan`]), what was told, and how the writer went away.
 
 mod compare;
+mod files;
 mod journal;
 mod promise;
 
@@ -32,17 +33,23 @@ pub enum Crash {
 pub struct Run {
     /// What it was to do.
     pub task: Task,
+    /// The calls of that, in order.
+    pub plan: Vec<Operation>,
     /// The lines that it told, of the calls that returned; a half line counts as none.
     pub told: Vec<String>,
     /// How it went away.
     pub crash: Crash,
+    /// Of the lines, so many are old enough to be owed whatever they promised by themselves.
+    pub durable: usize,
 }
 
 impl Run {
     /// Takes the whole lines of what was told.
     pub fn new(task: Task, told: &str, crash: Crash) -> Self {
         let whole = told.rfind('\n').map_or("", |end| told.get(..end).unwrap_or_default());
-        Self { task, told: whole.lines().map(str::to_owned).collect(), crash }
+        let plan = task.plan();
+        let told = whole.lines().map(str::to_owned).collect();
+        Self { task, plan, told, crash, durable: 0 }
     }
 
     /// Whether a record survives because its call returned, and not only once it was persisted.
@@ -72,7 +79,14 @@ fn examine(root: &Path, runs: &[Run], violations: &mut Vec<String>) -> Result<()
     Store::open(root)?;
     compare_trees(&after_first, &tree(root)?, violations);
     let store = Store::open_read_only(root)?;
-    compare::journal(&promises, &journal::read(root)?, violations);
+    let journal = journal::read(root)?;
+    compare::journal(&promises, &journal, violations);
+    files::check(&promises, root, violations)?;
+    // a segment whose header is damaged is nobody's to judge, and keeps its marker
+    if journal.refused.is_empty() {
+        let announced = files::announced(root)?.into_iter();
+        violations.extend(announced.map(|path| format!("{} was left behind", path.display())));
+    }
     compare::index(&promises, &store, violations)?;
     import_again(root, runs, violations)?;
     record_more(root)?;
@@ -111,7 +125,7 @@ fn compare_trees(
 
 /// An import that was cut short is started again and takes what is missing, and nothing twice.
 fn import_again(root: &Path, runs: &[Run], violations: &mut Vec<String>) -> Result<()> {
-    if !runs.iter().any(|run| run.task.plan().contains(&Operation::Import)) {
+    if !runs.iter().any(|run| run.plan.contains(&Operation::Import)) {
         return Ok(());
     }
     let fresh = tempfile::tempdir()?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidelog_faults::scenario::{self, Task};
+use tidelog_faults::scenario::{self, Manner, Task};
 use tidelog_faults::{Options, Report, Result, states};
 
 /// Breaks tidelog on purpose, and says which promises were not kept.
@@ -22,6 +22,14 @@ enum Command {
     Write {
         #[command(flatten)]
         task: Task,
+        /// The store's folder
+        #[arg(long)]
+        store: PathBuf,
+    },
+    /// The program under test, which does what the lines of standard input say
+    Obey {
+        #[command(flatten)]
+        manner: Manner,
         /// The store's folder
         #[arg(long)]
         store: PathBuf,
@@ -52,6 +60,10 @@ fn main() -> Result<ExitCode> {
     let report = match Arguments::parse().command {
         Command::Write { task, store } => {
             scenario::write(&task, store, std::io::stdout())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Obey { manner, store } => {
+            scenario::obey(manner, store, std::io::stdin().lock(), std::io::stdout())?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::States(size) => states::run(&size.options()?)?,

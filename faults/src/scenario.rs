@@ -10,6 +10,8 @@
 //! ok checkpoint c-7-1 9f1c…     SHA-256 of the file
 //! err persist cannot persist …
 //! missed 17                     counted by the store, not written
+//! unpersisted 17                written, but not persisted as it was asked for
+//! ok missed 1                   as many as the session says that it missed
 //! ```
 
 mod plan;
@@ -17,10 +19,12 @@ mod values;
 mod writer;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use tidelog::OnMissed;
 
 use crate::Result;
 
@@ -42,6 +46,10 @@ pub enum Scenario {
     Resume,
     /// Facts that belong to no session: loads and prunes, in the store's own journal.
     Store,
+    /// One session over many small segments, with an emergency and a checkpoint.
+    Rotate,
+    /// Records while another thread persists all the time.
+    Background,
     /// Something of everything but the import, drawn from the seed.
     Mixed,
 }
@@ -66,6 +74,55 @@ impl fmt::Display for Scenario {
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// How the program under test records.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Manner {
+    /// What values are drawn from
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// What a returned call of a record promises
+    #[arg(long, default_value_t = Durability::Written)]
+    pub durability: Durability,
+    /// From this size on a segment is full
+    #[arg(long, default_value_t = tidelog::SEGMENT_BYTES_MAX)]
+    pub segment_bytes_max: u64,
+    /// Between two persists in the background
+    #[arg(long, default_value_t = LONG_MS)]
+    pub persist_interval_ms: u64,
+    /// A record that the disk refuses is an error
+    #[arg(long)]
+    pub raise: bool,
+}
+
+/// An hour: no background thread makes two runs of one seed different.
+const LONG_MS: u64 = 3_600_000;
+
+impl Manner {
+    fn of(task: &Task) -> Self {
+        let (segment_bytes_max, persist_interval_ms) = match task.scenario {
+            Scenario::Rotate => (4096, LONG_MS),
+            Scenario::Background => (64 << 10, 1),
+            _ => (tidelog::SEGMENT_BYTES_MAX, LONG_MS),
+        };
+        let Task { seed, durability, .. } = *task;
+        Self { seed, durability, segment_bytes_max, persist_interval_ms, raise: false }
+    }
+
+    fn options(&self) -> tidelog::SessionOptions {
+        tidelog::SessionOptions {
+            durability: match self.durability {
+                Durability::Buffered => tidelog::Durability::Buffered,
+                Durability::Written => tidelog::Durability::Written,
+                Durability::Persisted => tidelog::Durability::Persisted,
+            },
+            segment_bytes_max: self.segment_bytes_max,
+            persist_interval: Duration::from_millis(self.persist_interval_ms),
+            on_missed: if self.raise { OnMissed::Raise } else { OnMissed::Count },
+            ..Default::default()
+        }
     }
 }
 
@@ -114,7 +171,20 @@ pub(crate) fn plan_line(how: &str, operation: &Operation) -> String {
 /// # Errors
 /// The words cannot be written. A call that fails is told, and the next one follows.
 pub fn write(task: &Task, store: PathBuf, told: impl Write) -> Result<()> {
-    writer::Writer::new(task, store, told).run()
+    let mut writer = writer::Writer::new(Manner::of(task), store, told);
+    task.plan().iter().try_for_each(|operation| writer.perform(operation))
+}
+
+/// Does what the lines of `asked` say, each once the one before it was told.
+///
+/// # Errors
+/// A line is no operation, or the words cannot be written.
+pub fn obey(manner: Manner, store: PathBuf, asked: impl BufRead, told: impl Write) -> Result<()> {
+    let mut writer = writer::Writer::new(manner, store, told);
+    for line in asked.lines() {
+        writer.perform(&line?.parse()?)?;
+    }
+    Ok(())
 }
 
 /// The predecessor's folder that the import reads.

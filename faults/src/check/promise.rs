@@ -42,6 +42,14 @@ pub(super) struct Promises {
     pub(super) checkpoints: BTreeMap<String, Saved>,
     /// Records that the store counted as missed, by session and step.
     pub(super) missed: BTreeSet<(String, i64)>,
+    /// Records that were missed before something else of their session was kept, which tells of them.
+    pub(super) journaled_missed: u64,
+    /// Records whose call failed; they may be counted as missed.
+    pub(super) failed: u64,
+    /// Where what was told contradicts itself.
+    pub(super) contradictions: Vec<String>,
+    /// Whether an import returned.
+    pub(super) imported: bool,
     /// Whether a power cut took part: damage in what nobody was promised is the disk's.
     pub(super) power_cut: bool,
 }
@@ -56,6 +64,8 @@ impl Promises {
                 promises: &mut promises,
                 session: String::new(),
                 unpersisted: Vec::new(),
+                missed: 0,
+                unjournaled: 0,
             }
             .read();
         }
@@ -70,29 +80,39 @@ struct Reader<'a> {
     session: String,
     /// Records and points that returned and are owed once the session was persisted.
     unpersisted: Vec<(String, i64)>,
+    /// Records that this session missed, and those of them that the journal may not tell of yet.
+    missed: u64,
+    unjournaled: u64,
 }
 
 /// How a call came back.
 enum Told<'a> {
     Ok(&'a str),
+    /// It is written, and not persisted as its durability says.
+    Unpersisted,
     Missed,
-    /// It failed, or never came back.
+    Failed,
+    /// It never came back.
     Unknown,
 }
 
 impl Reader<'_> {
     fn read(mut self) {
         let run = self.run;
-        let plan = run.task.plan();
         // the call after the last that was told may have been under way
-        for (number, operation) in plan.iter().take(run.told.len() + 1).enumerate() {
+        for (number, operation) in run.plan.iter().take(run.told.len() + 1).enumerate() {
             let line = run.told.get(number).map_or("", String::as_str);
             let told = match line.strip_prefix(&plan_line("ok", operation)) {
                 Some(more) => Told::Ok(more.trim()),
+                None if line.starts_with("unpersisted ") => Told::Unpersisted,
                 None if line.starts_with("missed ") => Told::Missed,
+                None if line.starts_with("err ") => Told::Failed,
                 None => Told::Unknown,
             };
             self.operation(operation, &told);
+            if number + 1 == run.durable {
+                self.persisted();
+            }
         }
     }
 
@@ -104,8 +124,10 @@ impl Reader<'_> {
                 self.step(*step, matches!(operation, Operation::Basin(_)), told);
             }
             Operation::Persist if returned => self.persisted(),
+            Operation::Missed => self.missed(told),
             Operation::Checkpoint(id) => self.checkpoint(id, told),
             Operation::Emergency(id) => self.emergency(id, returned),
+            Operation::Import => self.promises.imported |= returned,
             Operation::End => self.end(returned),
             Operation::Prune(id) => {
                 let owed = if returned { Owed::Must } else { Owed::May };
@@ -120,17 +142,14 @@ impl Reader<'_> {
                     saved.loads.1 += 1;
                 });
             }
-            Operation::Open
-            | Operation::Close
-            | Operation::Persist
-            | Operation::Query
-            | Operation::Import => {}
+            Operation::Open | Operation::Close | Operation::Persist | Operation::Query => {}
         }
     }
 
     fn start(&mut self, id: &str, told: &Told<'_>) {
         self.session = id.to_owned();
         self.unpersisted.clear();
+        (self.missed, self.unjournaled) = (0, 0);
         self.promises.sessions.insert(id.to_owned(), false);
         if let Told::Ok(attempt) = told {
             let attempt = attempt.parse().unwrap_or_default();
@@ -140,20 +159,50 @@ impl Reader<'_> {
 
     fn step(&mut self, step: i64, is_basin: bool, told: &Told<'_>) {
         let key = (self.session.clone(), step);
-        if matches!(told, Told::Missed) {
-            self.promises.missed.insert(key);
-            return;
-        }
-        let returned = matches!(told, Told::Ok(_));
-        let owed = match returned && self.run.keeps_what_returned() {
-            true => Owed::Must,
-            false => Owed::May,
+        let keeps = self.run.keeps_what_returned();
+        let owed = match told {
+            Told::Missed => return self.miss(key),
+            Told::Ok(_) if keeps => Owed::Must,
+            Told::Unpersisted if self.run.crash == Crash::Application => Owed::Must,
+            _ => Owed::May,
         };
-        if returned {
-            self.unpersisted.push(key.clone());
+        match told {
+            Told::Ok(_) => self.unpersisted.push(key.clone()),
+            Told::Failed => self.promises.failed += 1,
+            _ => {}
+        }
+        if owed == Owed::Must {
+            self.journaled();
         }
         let steps = if is_basin { &mut self.promises.basins } else { &mut self.promises.records };
         steps.insert(key, (self.run.task.seed, owed));
+    }
+
+    fn miss(&mut self, key: (String, i64)) {
+        self.promises.missed.insert(key);
+        self.missed += 1;
+        self.unjournaled += 1;
+    }
+
+    /// Something was kept, and the journal tells of what was missed before it.
+    fn journaled(&mut self) {
+        self.promises.journaled_missed += std::mem::take(&mut self.unjournaled);
+    }
+
+    /// What the session itself says of them.
+    fn missed(&mut self, told: &Told<'_>) {
+        if let Told::Ok(count) = told
+            && *count != self.missed.to_string()
+        {
+            let text = format!("{count} records missed, says the session; {} were", self.missed);
+            self.promises.contradictions.push(text);
+        }
+    }
+
+    /// An entry that is persisted on return, after everything before it.
+    fn kept(&mut self) {
+        self.journaled();
+        self.persisted();
     }
 
     /// Everything that returned before is owed now.
@@ -168,13 +217,13 @@ impl Reader<'_> {
     fn checkpoint(&mut self, id: &str, told: &Told<'_>) {
         let (owed, sha256) = match told {
             Told::Ok(hash) => (Owed::Must, Some((*hash).to_owned())),
-            Told::Missed | Told::Unknown => (Owed::May, None),
+            _ => (Owed::May, None),
         };
         let seed = self.run.task.seed;
         let saved = Saved { seed, owed, sha256, pruned: None, loads: (0, 0) };
         self.promises.checkpoints.insert(id.to_owned(), saved);
         if owed == Owed::Must {
-            self.persisted();
+            self.kept();
         }
     }
 
@@ -182,13 +231,13 @@ impl Reader<'_> {
         let owed = if returned { Owed::Must } else { Owed::May };
         self.promises.emergencies.insert(id.to_owned(), (self.run.task.seed, owed));
         if returned {
-            self.persisted();
+            self.kept();
         }
     }
 
     fn end(&mut self, returned: bool) {
         if returned {
-            self.persisted();
+            self.kept();
             self.promises.sessions.insert(self.session.clone(), true);
         }
     }
@@ -219,6 +268,21 @@ mod tests {
     fn a_persist_makes_earlier_records_owed_and_no_later_ones() {
         let told = format!("{TOLD}ok persist\n");
         assert_eq!(owed(&told, Durability::Buffered, Crash::Power), [Owed::Must, Owed::May]);
+    }
+
+    #[test]
+    fn a_record_that_is_old_enough_is_owed_and_no_later_one() {
+        let task = Task {
+            scenario: Scenario::Records,
+            seed: 7,
+            durability: Durability::Written,
+            records: 2,
+        };
+        let told = format!("{TOLD}ok persist\nok record 2\n").replace("ok persist", "err persist");
+        let run = Run { durable: 3, ..Run::new(task, &told, Crash::Power) };
+        let owed: Vec<Owed> =
+            Promises::of(&[run]).records.into_values().map(|(_, owed)| owed).collect();
+        assert_eq!(owed, [Owed::Must, Owed::May]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Which calls, in which order? From a scenario's name, a seed and a number of records.
 
 use std::fmt;
+use std::str::FromStr;
 
 use fastrand::Rng;
 
 use super::Scenario;
+use crate::{Error, Result};
 
 /// One call of the store's API, named as it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Operation {
     Basin(i64),
     /// Persists the session.
     Persist,
+    /// Asks how many records were missed.
+    Missed,
     /// Saves a checkpoint under this id.
     Checkpoint(String),
     /// Records an emergency under this id.
@@ -46,6 +50,7 @@ impl fmt::Display for Operation {
             Self::Record(step) => write!(f, "record {step}"),
             Self::Basin(step) => write!(f, "basin {step}"),
             Self::Persist => f.write_str("persist"),
+            Self::Missed => f.write_str("missed"),
             Self::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Self::Emergency(id) => write!(f, "emergency {id}"),
             Self::End => f.write_str("end"),
@@ -54,6 +59,31 @@ impl fmt::Display for Operation {
             Self::Query => f.write_str("query"),
             Self::Import => f.write_str("import"),
         }
+    }
+}
+
+impl FromStr for Operation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (word, more) = text.split_once(' ').unwrap_or((text, ""));
+        Ok(match word {
+            "open" => Self::Open,
+            "close" => Self::Close,
+            "start" => Self::Start(more.to_owned()),
+            "record" => Self::Record(more.parse()?),
+            "basin" => Self::Basin(more.parse()?),
+            "persist" => Self::Persist,
+            "missed" => Self::Missed,
+            "checkpoint" => Self::Checkpoint(more.to_owned()),
+            "emergency" => Self::Emergency(more.to_owned()),
+            "end" => Self::End,
+            "prune" => Self::Prune(more.to_owned()),
+            "load" => Self::Load(more.to_owned()),
+            "query" => Self::Query,
+            "import" => Self::Import,
+            _ => return Err(format!("{text} is no operation").into()),
+        })
     }
 }
 
@@ -67,6 +97,8 @@ pub fn plan(scenario: Scenario, seed: u64, records: usize) -> Vec<Operation> {
         Scenario::Import => plan.add(Operation::Import),
         Scenario::Resume => plan.resume(records),
         Scenario::Store => plan.store(records),
+        Scenario::Rotate => plan.rotate(records),
+        Scenario::Background => plan.background(records),
         Scenario::Mixed => plan.mixed(records),
     }
     plan.add(Operation::Close);
@@ -186,6 +218,28 @@ impl Plan {
         self.add(Operation::Load(second));
     }
 
+    fn rotate(&mut self, records: usize) {
+        self.start(1);
+        self.records(records.div_ceil(2));
+        self.emergency();
+        self.checkpoint();
+        self.records(records.div_ceil(2));
+        self.add(Operation::Missed);
+        self.add(Operation::End);
+    }
+
+    fn background(&mut self, records: usize) {
+        self.start(1);
+        for _ in 0..records {
+            self.record();
+            self.basin();
+        }
+        self.add(Operation::Persist);
+        self.record();
+        self.add(Operation::Missed);
+        self.add(Operation::End);
+    }
+
     fn mixed(&mut self, records: usize) {
         let mut rng = Rng::with_seed(self.seed);
         let mut present = Vec::new();
@@ -234,6 +288,15 @@ mod tests {
         let mixed = |seed| plan(Scenario::Mixed, seed, 200);
         assert_eq!(mixed(1), mixed(1));
         assert_ne!(mixed(1), mixed(2));
+    }
+
+    #[test]
+    fn every_operation_is_read_as_it_is_told() {
+        let all = plan(Scenario::Mixed, 1, 500).into_iter();
+        for operation in all.chain([Operation::Missed, Operation::Import]) {
+            assert_eq!(operation.to_string().parse::<Operation>().unwrap(), operation);
+        }
+        assert!("dance".parse::<Operation>().is_err());
     }
 
     #[test]

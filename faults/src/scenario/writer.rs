@@ -1,59 +1,66 @@
-//! Does what the plan says and tells each call that has returned.
+//! Does what it is asked to and tells each call that has returned.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use tidelog::import::{ImportOptions, import};
-use tidelog::{CheckpointId, Outcome, Session, SessionId, Store};
+use tidelog::{CheckpointId, Outcome, Recorded, Session, SessionId, Store};
 
-use super::{Durability, Operation, Task, values};
+use super::{Manner, Operation, plan_line, values};
 use crate::{Error, Result};
 
-pub(super) struct Writer<'a, W> {
-    task: &'a Task,
+pub(super) struct Writer<W> {
+    manner: Manner,
     root: PathBuf,
     store: Option<Store>,
     session: Option<Session>,
     told: W,
 }
 
-impl<'a, W: Write> Writer<'a, W> {
-    pub(super) fn new(task: &'a Task, root: PathBuf, told: W) -> Self {
-        Self { task, root, store: None, session: None, told }
+impl<W: Write> Writer<W> {
+    pub(super) fn new(manner: Manner, root: PathBuf, told: W) -> Self {
+        Self { manner, root, store: None, session: None, told }
     }
 
-    pub(super) fn run(mut self) -> Result<()> {
-        for operation in self.task.plan() {
-            let line = match self.call(&operation) {
-                Ok(more) => format!("ok {operation} {more}").trim_end().to_owned(),
-                Err(error) => format!("err {operation} {error}").replace('\n', " "),
-            };
-            // one system call a line: nothing is told late, nothing half
-            self.told.write_all(format!("{line}\n").as_bytes())?;
-            self.told.flush()?;
+    /// Does one operation and tells how it went.
+    pub(super) fn perform(&mut self, operation: &Operation) -> Result<()> {
+        let line = self.call(operation).unwrap_or_else(|error| {
+            format!("{} {error}", plan_line("err", operation)).replace('\n', " ")
+        });
+        self.say(&format!("{line}\n"))
+    }
+
+    /// One system call a line: nothing is told late, nothing half. It is one that the store never
+    /// makes, so that all of the store's can be made to fail and the words still come.
+    fn say(&mut self, line: &str) -> Result<()> {
+        match self.told.write_vectored(&[IoSlice::new(line.as_bytes())])? {
+            bytes if bytes == line.len() => Ok(self.told.flush()?),
+            _ => Err("half a word was told".into()),
         }
-        Ok(())
     }
 
-    /// What is told beside the call, if anything.
+    /// What is told of a call that returned.
     fn call(&mut self, operation: &Operation) -> Result<String> {
-        let seed = self.task.seed;
+        let seed = self.manner.seed;
+        let mut more = String::new();
         match operation {
-            Operation::Start(id) => return self.start(id),
-            Operation::Checkpoint(id) => return self.checkpoint(id),
-            Operation::Import => return self.import(),
-            Operation::Open => self.store = Some(Store::open(&self.root)?),
-            Operation::Close => (self.session, self.store) = (None, None),
             Operation::Record(step) => {
-                self.session()?.record_telemetry(*step, &values::telemetry(seed, *step))?;
-                self.persist_if_promised()?;
+                let telemetry = values::telemetry(seed, *step);
+                let recorded = self.session()?.record_telemetry(*step, &telemetry)?;
+                return Ok(step_line(recorded, operation, *step));
             }
             Operation::Basin(step) => {
-                self.session()?.record_basin(values::basin_point(seed, *step))?;
-                self.persist_if_promised()?;
+                let recorded = self.session()?.record_basin(values::basin_point(seed, *step))?;
+                return Ok(step_line(recorded, operation, *step));
             }
+            Operation::Start(id) => more = self.start(id)?,
+            Operation::Checkpoint(id) => more = self.checkpoint(id)?,
+            Operation::Import => more = self.import()?,
+            Operation::Missed => more = self.session()?.missed()?.records.to_string(),
+            Operation::Open => self.store = Some(Store::open(&self.root)?),
+            Operation::Close => (self.session, self.store) = (None, None),
             Operation::Persist => self.session()?.persist()?,
             Operation::Emergency(id) => {
                 self.session()?.record_emergency(values::emergency(seed, id)?)?;
@@ -67,26 +74,20 @@ impl<'a, W: Write> Writer<'a, W> {
             }
             Operation::Query => self.store()?.refresh_index(&mut |_| {})?,
         }
-        Ok(String::new())
+        Ok(format!("{} {more}", plan_line("ok", operation)).trim_end().to_owned())
     }
 
     fn start(&mut self, id: &str) -> Result<String> {
         self.session = None;
-        let session = self.store()?.start_session(SessionId::new(id)?)?;
+        let session =
+            self.store()?.start_session_with(SessionId::new(id)?, self.manner.options())?;
         let attempt = session.attempt();
         self.session = Some(session);
         Ok(attempt.to_string())
     }
 
-    fn persist_if_promised(&self) -> Result<()> {
-        match self.task.durability {
-            Durability::Persisted => Ok(self.session()?.persist()?),
-            Durability::Buffered | Durability::Written => Ok(()),
-        }
-    }
-
     fn checkpoint(&self, id: &str) -> Result<String> {
-        let id = self.session()?.save_checkpoint(values::new_checkpoint(self.task.seed, id)?)?;
+        let id = self.session()?.save_checkpoint(values::new_checkpoint(self.manner.seed, id)?)?;
         let file = self.root.join("checkpoints").join(format!("{id}.npz"));
         let hash = Sha256::digest(std::fs::read(file)?);
         Ok(hash.iter().fold(String::new(), |mut text, byte| {
@@ -107,5 +108,13 @@ impl<'a, W: Write> Writer<'a, W> {
 
     fn session(&self) -> Result<&Session> {
         self.session.as_ref().ok_or_else(|| Error::from("no session is open"))
+    }
+}
+
+fn step_line(recorded: Recorded, operation: &Operation, step: i64) -> String {
+    match recorded {
+        Recorded::Kept => plan_line("ok", operation),
+        Recorded::NotPersisted => format!("unpersisted {step}"),
+        Recorded::Missed => format!("missed {step}"),
     }
 }

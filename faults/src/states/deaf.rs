@@ -2,64 +2,105 @@
 //!
 //! For each persist of a scene, the model acts as if this one call had not been made. Where the
 //! store needs the call, a crash state must show a violation; otherwise the call is superfluous, or
-//! the oracle is blind to what it is for. The report counts both, by the file or folder that was
+//! the oracle is blind to what it is for. The report counts each by the file or folder that was
 //! persisted.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::choose::Fates;
 use super::crash::{Disk, Fate};
-use super::history::{Event, History};
+use super::history::{Event, History, Node};
 use super::scenes::{Scene, Traced};
 use super::visit::{self, State};
 use crate::check::Crash;
 use crate::{Options, Report, Result};
+
+/// What became of a persist that the disk did not hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A crash state shows a violation.
+    Noticed,
+    /// A later persist made up for it before anything was told: it could be left out.
+    MadeUpFor,
+    /// States were visited that lack what it should have persisted, and none shows a violation.
+    Unnoticed,
+}
 
 /// Every persist of a scene is ignored once.
 ///
 /// # Errors
 /// A state cannot be written.
 pub(super) fn ignore_each(options: &Options, scene: &Scene, traced: &Traced) -> Result<Report> {
-    let history = &traced.history;
-    let hearing = Disk::new(history, None);
-    let mut report = Report::default();
-    for (number, happened) in history.events.iter().enumerate() {
-        let Event::Persist { node, .. } = &happened.event else { continue };
-        let deaf = Disk::new(history, Some(number));
-        let affected = deaf.later_than(&hearing);
-        if affected.is_empty() {
-            continue; // nothing was waiting for it, or it is about the index
+    let events = traced.history.events.iter().enumerate();
+    let persists = events.filter_map(|(number, happened)| match happened.event {
+        Event::Persist { node, .. } => Some((number, node)),
+        _ => None,
+    });
+    let waiting = Mutex::new(persists);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Report> {
+        let mut report = Report::default();
+        while let Some((number, node)) = next() {
+            ignore(options, scene, traced, (number, node), &mut report)?;
         }
-        let (visited, is_noticed) = ignore(options, scene, traced, &deaf, number, &affected)?;
-        report.executed += visited;
-        let what = if is_noticed { "noticed" } else { "NOT noticed" };
-        let path = history.last_paths.get(node).map(|path| pattern(path)).unwrap_or_default();
-        report.count(&format!("{what}: {}, persist of {path} ignored", scene.name), 1);
-    }
-    Ok(report)
+        Ok(report)
+    };
+    visit::on_all_processors(&work)
 }
 
-/// How many states were visited, and whether one of them shows a violation.
 fn ignore(
+    options: &Options,
+    scene: &Scene,
+    traced: &Traced,
+    (number, node): (usize, Node),
+    report: &mut Report,
+) -> Result<()> {
+    let history = &traced.history;
+    let deaf = Disk::new(history, Some(number));
+    let affected = deaf.later_than(&Disk::new(history, None));
+    if affected.is_empty() {
+        return Ok(()); // nothing was waiting for it, or it is about the index
+    }
+    let (visited, outcome) = outcome(options, scene, traced, &deaf, number, &affected)?;
+    report.executed += visited;
+    let path = history.last_paths.get(&node).map(|path| pattern(path)).unwrap_or_default();
+    let what = match outcome {
+        Outcome::Noticed => "noticed",
+        Outcome::MadeUpFor => "made up for by a later one",
+        Outcome::Unnoticed => "NOT NOTICED",
+    };
+    report.count(&format!("{what}: persist of {path} ignored ({})", scene.name), 1);
+    report.count(&format!("persists {what}"), 1);
+    let is_harmless = path.starts_with(HARMLESS);
+    if outcome == Outcome::Unnoticed && !is_harmless {
+        let text = format!("{}: nobody noticed that the persist of {path} was ignored", scene.name);
+        report.violations.push(text);
+    }
+    Ok(())
+}
+
+/// Markers that come back: their writers' segments have an end, and the next open removes them.
+const HARMLESS: &str = "store/active";
+
+/// How many states were visited, and what they show.
+fn outcome(
     options: &Options,
     scene: &Scene,
     traced: &Traced,
     deaf: &Disk<'_>,
     persist: usize,
     affected: &[usize],
-) -> Result<(usize, bool)> {
+) -> Result<(usize, Outcome)> {
     let mut visited = 0;
     for point in points(&traced.history, persist) {
         let pending = deaf.pending(point);
         let lost: Vec<usize> =
             affected.iter().copied().filter(|event| pending.contains(event)).collect();
-        if lost.is_empty() {
-            break; // a later persist made up for it
+        if lost.is_empty() || visited >= options.runs {
+            break;
         }
         for fates in fates(&pending, &lost) {
-            if visited >= options.runs {
-                return Ok((visited, false));
-            }
             visited += 1;
             let state = State {
                 name: format!("{} without persist {persist}, event {point}", scene.name),
@@ -67,11 +108,12 @@ fn ignore(
                 runs: super::runs(scene, traced, point, Crash::Power),
             };
             if !visit::check_state(&state)?.is_empty() {
-                return Ok((visited, true));
+                return Ok((visited, Outcome::Noticed));
             }
         }
     }
-    Ok((visited, false))
+    let outcome = if visited == 0 { Outcome::MadeUpFor } else { Outcome::Unnoticed };
+    Ok((visited, outcome))
 }
 
 /// Where a loss shows most: after each word that was told since the persist.

@@ -55,6 +55,9 @@ pub(super) struct History {
     pub(super) last_paths: HashMap<Node, PathBuf>,
 }
 
+/// Where the program under test tells what returned.
+const STDOUT: &str = "1";
+
 /// What an open descriptor leads to.
 #[derive(Debug, Clone, Copy)]
 struct Opened {
@@ -129,7 +132,7 @@ impl Player<'_> {
             "fcntl" => Ok(()),
             "lseek" => self.seek(call, |_| call.result),
             "read" => self.seek(call, |offset| offset + call.result),
-            "write" if call.argument(0) == "1" => self.told(call),
+            "write" | "writev" if call.argument(0) == STDOUT => self.told(call),
             "write" | "writev" => self.write(call),
             "pwrite64" | "pwritev" | "pwritev2" => self.write_at(call, call.number(3)?),
             "ftruncate" => self.resize(call, call.number(1)?, false),

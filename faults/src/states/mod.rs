@@ -72,6 +72,9 @@ fn each_scene(
     Ok(report)
 }
 
+/// A point is worth at least the death of the process, and power that takes all or nothing.
+const STATES_MIN: usize = 3;
+
 /// Makes the states of one scene.
 struct Producer<'a> {
     options: &'a Options,
@@ -80,35 +83,44 @@ struct Producer<'a> {
     rng: Rng,
     seen: HashSet<(u64, usize)>,
     points: usize,
+    visited_points: usize,
     exhaustive_points: usize,
 }
 
 impl<'a> Producer<'a> {
     fn new(options: &'a Options, scene: &'a Scene, traced: &'a Traced) -> Self {
         let rng = Rng::with_seed(options.seed);
-        Self { options, scene, traced, rng, seen: HashSet::new(), points: 0, exhaustive_points: 0 }
+        let seen = HashSet::new();
+        let (points, visited_points, exhaustive_points) = (0, 0, 0);
+        Self { options, scene, traced, rng, seen, points, visited_points, exhaustive_points }
     }
 
-    fn counts(&self) -> [(&'static str, usize); 3] {
+    fn counts(&self) -> [(&'static str, usize); 4] {
         [
             ("crash points", self.points),
+            ("crash points visited", self.visited_points),
             ("crash points visited exhaustively", self.exhaustive_points),
             ("states", self.seen.len()),
         ]
     }
 
+    /// Points that the number of states does not suffice for are left out, drawn from the seed.
     fn produce(&mut self, states: &SyncSender<State>) -> Result<()> {
         let history = &self.traced.history;
         let disk = Disk::new(history, None);
-        let points: Vec<usize> = (history.initial..=history.events.len())
-            .filter(|point| is_crash_point(&disk, *point))
-            .collect();
+        let all =
+            (history.initial..=history.events.len()).filter(|point| is_crash_point(&disk, *point));
+        let mut points: Vec<usize> = all.collect();
         self.points = points.len();
+        while points.len() > (self.options.runs / STATES_MIN).max(1) {
+            points.remove(self.rng.usize(..points.len()));
+        }
+        self.visited_points = points.len();
         let mut left = self.options.runs;
         for (number, point) in points.iter().enumerate() {
             let limit = left / (points.len() - number);
             let before = self.seen.len();
-            self.point(&disk, *point, limit, states)?;
+            self.point(&disk, *point, limit.saturating_sub(1), states)?;
             left = left.saturating_sub(self.seen.len() - before);
         }
         Ok(())
@@ -162,10 +174,9 @@ fn is_crash_point(disk: &Disk<'_>, point: usize) -> bool {
     !is_persist && !disk.is_derived(last)
 }
 
-/// What was to be done and had been told by this point.
+/// What was to be done and had been told by this point, runs before included.
 fn runs(scene: &Scene, traced: &Traced, point: usize, crash: Crash) -> Vec<Run> {
-    let told = traced.history.told(point);
-    let run = Run { task: scene.task.clone(), told, crash };
+    let run = traced.history.run(&scene.task, point, crash);
     traced.before.iter().cloned().chain([run]).collect()
 }
 

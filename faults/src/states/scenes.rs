@@ -43,6 +43,9 @@ pub(super) fn scenes(seed: u64) -> Vec<Scene> {
         scene("records", task(Scenario::Records, 20, Durability::Written)),
         scene("records, buffered", task(Scenario::Records, 20, Durability::Buffered)),
         scene("records, persisted", task(Scenario::Records, 10, Durability::Persisted)),
+        scene("rotate", task(Scenario::Rotate, 20, Durability::Written)),
+        scene("rotate, buffered", task(Scenario::Rotate, 20, Durability::Buffered)),
+        scene("background", task(Scenario::Background, 10, Durability::Buffered)),
         scene("checkpoints", task(Scenario::Checkpoints, 10, Durability::Written)),
         scene("prune", task(Scenario::Prune, 3, Durability::Written)),
         scene("import", task(Scenario::Import, 0, Durability::Written)),
@@ -66,8 +69,7 @@ impl Scene {
         let first = traced(options, task, &Tree::default(), Vec::new())?;
         let point = first.history.events.len() * promille / 1000;
         let tree = Disk::new(&first.history, None).tree(point, &Default::default(), true);
-        let told = first.history.told(point);
-        let killed = Run { task: task.clone(), told, crash: Crash::Application };
+        let killed = first.history.run(task, point, Crash::Application);
         traced(options, &self.task, &torn(tree), vec![killed])
     }
 }
@@ -100,13 +102,13 @@ fn torn(mut tree: Tree) -> Tree {
 }
 
 impl History {
-    /// What was told by the first `point` events.
-    pub(super) fn told(&self, point: usize) -> Vec<String> {
+    /// What the task had told by the first `point` events.
+    pub(super) fn run(&self, task: &Task, point: usize, crash: Crash) -> Run {
         let told = self.events.iter().take(point).filter_map(|happened| match &happened.event {
-            Event::Told(line) => Some(line.clone()),
+            Event::Told(line) => Some(format!("{line}\n")),
             _ => None,
         });
-        told.collect()
+        Run::new(task.clone(), &told.collect::<String>(), crash)
     }
 
     /// An event by its number.

@@ -29,16 +29,28 @@ const WAITING_MAX: usize = 8;
 pub(super) fn visit(produce: impl FnOnce(&SyncSender<State>) -> Result<()>) -> Result<Report> {
     let (sender, receiver) = sync_channel(WAITING_MAX);
     let receiver = Mutex::new(Some(receiver));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| check_all(&receiver))).collect();
+        let checked = scope.spawn(|| on_all_processors(&|| check_all(&receiver)));
         let produced = produce(&sender);
         drop(sender);
+        let checked = checked.join().map_err(|panic| words(panic.as_ref()))?;
+        produced.and(checked)
+    })
+}
+
+/// Does the same work on each processor and adds up what came of it.
+///
+/// # Errors
+/// Those of the work.
+pub(super) fn on_all_processors(work: &(impl Fn() -> Result<Report> + Sync)) -> Result<Report> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut report = Report::default();
         for worker in workers {
             report.merge(worker.join().map_err(|panic| words(panic.as_ref()))??);
         }
-        produced.map(|()| report)
+        Ok(report)
     })
 }
 
