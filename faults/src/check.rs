@@ -79,6 +79,9 @@ fn examine(root: &Path, runs: &[Run], violations: &mut Vec<String>) -> Result<()
     Store::open(root)?;
     compare_trees(&after_first, &tree(root)?, violations);
     let store = Store::open_read_only(root)?;
+    if promises.store.as_ref().is_some_and(|id| *id != store.id().to_string()) {
+        violations.push(format!("the store has another id, {}", store.id()));
+    }
     let journal = journal::read(root)?;
     compare::journal(&promises, &journal, violations);
     files::check(&promises, root, violations)?;

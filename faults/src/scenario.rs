@@ -5,6 +5,7 @@
 //! comes from the seed and the step or the id. The words on standard output, one line a call:
 //!
 //! ```text
+//! ok open 0b5e…                the store's id
 //! ok start run-7-1 1            the attempt
 //! ok record 17
 //! ok checkpoint c-7-1 9f1c…     SHA-256 of the file

@@ -48,6 +48,8 @@ pub(super) struct Promises {
     pub(super) failed: u64,
     /// Where what was told contradicts itself.
     pub(super) contradictions: Vec<String>,
+    /// The store's id, once it was told.
+    pub(super) store: Option<String>,
     /// Whether an import returned.
     pub(super) imported: bool,
     /// Whether a power cut took part: damage in what nobody was promised is the disk's.
@@ -142,7 +144,16 @@ impl Reader<'_> {
                     saved.loads.1 += 1;
                 });
             }
-            Operation::Open | Operation::Close | Operation::Persist | Operation::Query => {}
+            Operation::Open => self.open(told),
+            Operation::Close | Operation::Persist | Operation::Query => {}
+        }
+    }
+
+    fn open(&mut self, told: &Told<'_>) {
+        if let Told::Ok(id) = told
+            && !id.is_empty()
+        {
+            self.promises.store = Some((*id).to_owned());
         }
     }
 

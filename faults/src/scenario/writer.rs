@@ -59,7 +59,7 @@ impl<W: Write> Writer<W> {
             Operation::Checkpoint(id) => more = self.checkpoint(id)?,
             Operation::Import => more = self.import()?,
             Operation::Missed => more = self.session()?.missed()?.records.to_string(),
-            Operation::Open => self.store = Some(Store::open(&self.root)?),
+            Operation::Open => more = self.open()?,
             Operation::Close => (self.session, self.store) = (None, None),
             Operation::Persist => self.session()?.persist()?,
             Operation::Emergency(id) => {
@@ -75,6 +75,13 @@ impl<W: Write> Writer<W> {
             Operation::Query => self.store()?.refresh_index(&mut |_| {})?,
         }
         Ok(format!("{} {more}", plan_line("ok", operation)).trim_end().to_owned())
+    }
+
+    fn open(&mut self) -> Result<String> {
+        let store = Store::open(&self.root)?;
+        let id = store.id().to_string();
+        self.store = Some(store);
+        Ok(id)
     }
 
     fn start(&mut self, id: &str) -> Result<String> {
