@@ -8,6 +8,7 @@
 mod compare;
 mod files;
 mod journal;
+mod prefix;
 mod promise;
 
 use std::collections::BTreeMap;
@@ -84,6 +85,7 @@ fn examine(root: &Path, runs: &[Run], violations: &mut Vec<String>) -> Result<()
     }
     let journal = journal::read(root)?;
     compare::journal(&promises, &journal, violations);
+    prefix::check(&promises, &journal, violations);
     files::check(&promises, root, violations)?;
     // a segment whose header is damaged is nobody's to judge, and keeps its marker
     if journal.refused.is_empty() {
@@ -224,6 +226,19 @@ mod tests {
             lines
         });
         assert!(moved.iter().any(|text| text.contains("out of order")), "{moved:?}");
+    }
+
+    #[test]
+    fn a_record_that_nobody_is_owed_is_missed_before_one_that_is_there() {
+        let (folder, run) = written(Scenario::Records);
+        let path = folder.path().join("store/logs/telemetry/session_run-7-1.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let keep = |line: &&str| !line.contains("\"step\":35,");
+        let lines: Vec<&str> = text.lines().filter(keep).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        let told = run.told.iter().take_while(|line| *line != "ok end").cloned().collect();
+        let found = violations(&folder, Run { told, crash: Crash::Power, ..run });
+        assert!(found.iter().any(|text| text.contains("a hole in run-7-1: step 35")), "{found:?}");
     }
 
     #[test]

@@ -6,14 +6,21 @@
 //!
 //! | harness | what it breaks |
 //! | --- | --- |
+//! | [`kills`] | the process: `kill -9` at any moment, of writers and of those who recover |
+//! | [`cuts`] | power, under a real ext4 and XFS |
 //! | [`states`] | power, in a model of the disk: every crash point, what was not persisted lost, reordered or torn |
 //!
 //! The program `tidelog-faults` runs each for long; short seeded runs are tests of the workspace.
 
 pub mod check;
+pub mod crowd;
+pub mod cuts;
+pub mod kills;
 mod report;
 pub mod scenario;
 pub mod states;
+mod victim;
+mod window;
 
 use std::path::PathBuf;
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
-use tidelog_faults::{Options, Report, Result, states};
+use tidelog_faults::{Options, Report, Result, cuts, kills, states};
 
 /// Breaks tidelog on purpose, and says which promises were not kept.
 #[derive(Parser)]
@@ -34,6 +35,24 @@ enum Command {
         #[arg(long)]
         store: PathBuf,
     },
+    /// Several of the programs under test at once, in threads of one process
+    Writers {
+        #[command(flatten)]
+        crowd: Crowd,
+        /// The store's folder
+        #[arg(long)]
+        store: PathBuf,
+    },
+    /// Opens a store for writing, which recovers what dead writers left
+    Open {
+        /// The store's folder
+        #[arg(long)]
+        store: PathBuf,
+    },
+    /// Processes are killed at any moment; runs: kills
+    Kills(Size),
+    /// Power is cut under a real ext4 and XFS (root only); runs: cuts on each
+    Cuts(Size),
     /// Power fails at every system call, in a model of the disk; runs: states a scenario at most
     States(Size),
     /// The same with one persist ignored at a time, which must show; runs: states a persist at most
@@ -66,6 +85,16 @@ fn main() -> Result<ExitCode> {
             scenario::obey(manner, store, std::io::stdin().lock(), std::io::stdout())?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Writers { crowd, store } => {
+            crowd.write(&store)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Open { store } => {
+            tidelog::Store::open(store)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Kills(size) => kills::run(&size.options()?)?,
+        Command::Cuts(size) => cuts::run(&size.options()?)?,
         Command::States(size) => states::run(&size.options()?)?,
         Command::DeafStates(size) => states::run_deaf(&size.options()?)?,
     };

@@ -102,7 +102,7 @@ pub struct Manner {
 const LONG_MS: u64 = 3_600_000;
 
 impl Manner {
-    fn of(task: &Task) -> Self {
+    pub(crate) fn of(task: &Task) -> Self {
         let (segment_bytes_max, persist_interval_ms) = match task.scenario {
             Scenario::Rotate => (4096, LONG_MS),
             Scenario::Background => (64 << 10, 1),
@@ -172,7 +172,17 @@ pub(crate) fn plan_line(how: &str, operation: &Operation) -> String {
 /// # Errors
 /// The words cannot be written. A call that fails is told, and the next one follows.
 pub fn write(task: &Task, store: PathBuf, told: impl Write) -> Result<()> {
-    let mut writer = writer::Writer::new(Manner::of(task), store, told);
+    write_as(Manner::of(task), task, store, told)
+}
+
+/// As [`write()`], in another manner.
+pub(crate) fn write_as(
+    manner: Manner,
+    task: &Task,
+    store: PathBuf,
+    told: impl Write,
+) -> Result<()> {
+    let mut writer = writer::Writer::new(manner, store, told);
     task.plan().iter().try_for_each(|operation| writer.perform(operation))
 }
 

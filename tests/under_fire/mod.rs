@@ -1,3 +1,5 @@
 //! The store under faults that are made on purpose; short seeded runs of `scripts/faults`.
 
+mod cuts;
+mod kills;
 mod states;

@@ -243,13 +243,13 @@ pub(super) fn verify(
             FindingKind::LineInvalid | FindingKind::FileRefused => promises.power_cut,
             FindingKind::EmergencyCopyMissing => {
                 let owed = |(id, (_, owed)): (&String, &(u64, Owed))| {
-                    *owed == Owed::Must && path.contains(id.as_str())
+                    *owed == Owed::Must && path.ends_with(&format!("emergency_{id}.json"))
                 };
                 !promises.imported && !promises.emergencies.iter().any(owed)
             }
             FindingKind::CheckpointUnremoved => {
                 let owed = |(id, saved): (&String, &Saved)| {
-                    saved.pruned == Some(Owed::Must) && path.contains(id.as_str())
+                    saved.pruned == Some(Owed::Must) && path.ends_with(&format!("/{id}.npz"))
                 };
                 !promises.checkpoints.iter().any(owed)
             }

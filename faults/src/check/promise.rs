@@ -34,6 +34,8 @@ pub(super) type Steps = BTreeMap<(String, i64), (u64, Owed)>;
 pub(super) struct Promises {
     pub(super) records: Steps,
     pub(super) basins: Steps,
+    /// The steps of records and points that returned, in order, by session and start.
+    pub(super) parts: Vec<(String, Vec<i64>)>,
     /// Session and attempt of each start that returned.
     pub(super) starts: BTreeSet<(String, u32)>,
     /// Sessions that were asked for; whether the last thing known of it is that its end returned.
@@ -161,6 +163,7 @@ impl Reader<'_> {
         self.session = id.to_owned();
         self.unpersisted.clear();
         (self.missed, self.unjournaled) = (0, 0);
+        self.promises.parts.push((id.to_owned(), Vec::new()));
         self.promises.sessions.insert(id.to_owned(), false);
         if let Told::Ok(attempt) = told {
             let attempt = attempt.parse().unwrap_or_default();
@@ -178,7 +181,7 @@ impl Reader<'_> {
             _ => Owed::May,
         };
         match told {
-            Told::Ok(_) => self.unpersisted.push(key.clone()),
+            Told::Ok(_) => self.returned(key.clone()),
             Told::Failed => self.promises.failed += 1,
             _ => {}
         }
@@ -187,6 +190,13 @@ impl Reader<'_> {
         }
         let steps = if is_basin { &mut self.promises.basins } else { &mut self.promises.records };
         steps.insert(key, (self.run.task.seed, owed));
+    }
+
+    fn returned(&mut self, key: (String, i64)) {
+        if let Some((_, steps)) = self.promises.parts.last_mut() {
+            steps.push(key.1);
+        }
+        self.unpersisted.push(key);
     }
 
     fn miss(&mut self, key: (String, i64)) {
