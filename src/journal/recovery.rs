@@ -101,11 +101,16 @@ fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Reco
     let entry = line::read(&last).ok();
     Ok(Recovered {
         last_seen: entry.as_ref().map_or(marker.created_at, |entry| entry.timestamp),
-        ended: entry.is_some_and(|entry| matches!(entry.body, Body::SessionEnded(_))),
+        ended: entry.is_some_and(|entry| is_own_end(&entry.body)),
         torn_bytes: length - end,
         marker,
         held,
     })
+}
+
+/// A segment that goes on for another one begins with that one's end.
+fn is_own_end(body: &Body) -> bool {
+    matches!(body, Body::SessionEnded(ended) if ended.of.is_none())
 }
 
 /// Offset behind the last newline that lies before `end`.
@@ -142,7 +147,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ids::{SessionId, StoreId};
+    use crate::entry::{EndedPart, Entry, Outcome, SessionEnded};
+    use crate::ids::{SegmentId, SessionId, StoreId};
     use crate::journal::Header;
     use crate::journal::writer::SegmentWriter;
 
@@ -258,6 +264,25 @@ mod tests {
         fs::write(folder.path().join(file), bytes).unwrap();
         assert_eq!(recovered(folder.path()), 0);
         assert_eq!(markers(folder.path()), 1);
+    }
+
+    #[test]
+    fn the_end_of_another_segment_is_not_the_writers_own() {
+        let (id, segment) = (SessionId::new("run-7").unwrap(), SegmentId::random());
+        for (of, expected) in [(None, true), (Some(EndedPart { segment, session_id: id }), false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let outcome = Outcome::Continued;
+            let body = Body::SessionEnded(SessionEnded { outcome, reason: None, of });
+            let entry = Entry { timestamp: Timestamp::now(), body };
+            drop(SegmentWriter::create(folder.path(), header(), &[entry]).unwrap());
+            let mut ended = Vec::new();
+            recover(folder.path(), |recovered| {
+                ended.push(recovered.ended);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(ended, [expected]);
+        }
     }
 
     #[test]
