@@ -9,6 +9,7 @@
 //! | [`kills`] | the process: `kill -9` at any moment, of writers and of those who recover |
 //! | [`cuts`] | power, under a real ext4 and XFS |
 //! | [`states`] | power, in a model of the disk: every crash point, what was not persisted lost, reordered or torn |
+//! | [`syscalls`] | every system call: it fails, or the process dies at it |
 //!
 //! The program `tidelog-faults` runs each for long; short seeded runs are tests of the workspace.
 
@@ -21,6 +22,7 @@ pub mod scenario;
 pub mod states;
 mod victim;
 mod window;
+pub mod syscalls;
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
-use tidelog_faults::{Options, Report, Result, cuts, kills, states};
+use tidelog_faults::{Options, Report, Result, cuts, kills, states, syscalls};
 
 /// Breaks tidelog on purpose, and says which promises were not kept.
 #[derive(Parser)]
@@ -57,6 +57,24 @@ enum Command {
     States(Size),
     /// The same with one persist ignored at a time, which must show; runs: states a persist at most
     DeafStates(Size),
+    /// Every system call fails once, from then on, or kills; runs: faults, all by default
+    Syscalls(Share),
+}
+
+#[derive(clap::Args)]
+struct Share {
+    /// So many, drawn from the seed
+    #[arg(long)]
+    runs: Option<usize>,
+    /// What choices are drawn from
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+}
+
+impl Share {
+    fn options(&self) -> Result<Options> {
+        Size { runs: self.runs.unwrap_or(usize::MAX), seed: self.seed }.options()
+    }
 }
 
 #[derive(clap::Args)]
@@ -95,6 +113,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Kills(size) => kills::run(&size.options()?)?,
         Command::Cuts(size) => cuts::run(&size.options()?)?,
+        Command::Syscalls(share) => syscalls::run(&share.options()?)?,
         Command::States(size) => states::run(&size.options()?)?,
         Command::DeafStates(size) => states::run_deaf(&size.options()?)?,
     };
