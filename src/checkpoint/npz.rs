@@ -11,6 +11,7 @@
 
 mod directory;
 mod names;
+mod patient;
 mod reader;
 mod writer;
 

@@ -100,6 +100,7 @@ fn make(options: &Options, task: &Task, fault: &Fault) -> Result<Report> {
     let run = Run::new(task.clone(), &death.told, Crash::Application);
     let found = death.complaint.into_iter().chain(check::check(&store, &[run]));
     let Task { scenario, durability, .. } = task;
-    report.violations = found.map(|text| format!("{scenario} {durability}, {fault}: {text}")).collect();
+    report.violations =
+        found.map(|text| format!("{scenario} {durability}, {fault}: {text}")).collect();
     Ok(report)
 }

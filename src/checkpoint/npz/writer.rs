@@ -1,6 +1,8 @@
 //! Writes a checkpoint.
 
+use std::cell::OnceCell;
 use std::io::{Seek, Write};
+use std::rc::Rc;
 
 use serde::Serialize;
 use zip::result::ZipError;
@@ -8,6 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::names::Names;
+use super::patient::{FirstError, Patient};
 use super::reader::MEMBERS_MAX;
 use super::{BASIN_DIMS, BASIN_MEMBER, NpzError, TREE_MEMBER, TREE_VERSION};
 use crate::checkpoint::array::{Array, Dtype};
@@ -70,7 +73,9 @@ pub fn write<W: Write + Seek>(
         return Err(NpzError::Members { members, limit: MEMBERS_MAX });
     }
     let json = serde_json::to_vec(&Tree { tidelog: TREE_VERSION, state: &tree })?;
-    let mut archive = Archive { zip: ZipWriter::new(file), options: options(compression) };
+    let (file, first_error) = Patient::new(file);
+    let zip = ZipWriter::new(file);
+    let mut archive = Archive { zip, first_error, options: options(compression) };
     archive.add(TREE_MEMBER, Dtype::Uint8, &[json.len()], &json)?;
     if let Some(coords) = basin_coords {
         let bytes: Vec<u8> = coords.iter().flat_map(|coord| coord.to_le_bytes()).collect();
@@ -79,7 +84,7 @@ pub fn write<W: Write + Seek>(
     for (member, array) in arrays {
         archive.add(&member, array.dtype(), array.shape(), array.bytes())?;
     }
-    archive.zip.finish().map_err(from_zip)
+    archive.finish()
 }
 
 fn options(compression: Compression) -> SimpleFileOptions {
@@ -94,7 +99,8 @@ fn options(compression: Compression) -> SimpleFileOptions {
 }
 
 struct Archive<W: Write + Seek> {
-    zip: ZipWriter<W>,
+    zip: ZipWriter<Patient<W>>,
+    first_error: FirstError,
     options: SimpleFileOptions,
 }
 
@@ -112,8 +118,20 @@ impl<W: Write + Seek> Archive<W> {
         self.zip.write_all(&header)?;
         for chunk in bytes.chunks(CHUNK_BYTES) {
             self.zip.write_all(chunk)?;
+            if self.first_error.get().is_some() {
+                break; // the rest would be computed for nothing
+            }
         }
         Ok(())
+    }
+
+    fn finish(self) -> Result<W, NpzError> {
+        let file = self.zip.finish().map_err(from_zip)?;
+        let file = file.into_inner();
+        match Rc::try_unwrap(self.first_error).ok().and_then(OnceCell::into_inner) {
+            Some(error) => Err(error.into()),
+            None => Ok(file),
+        }
     }
 }
 
@@ -121,5 +139,68 @@ fn from_zip(source: ZipError) -> NpzError {
     match source {
         ZipError::Io(source) => NpzError::Io(source),
         other => NpzError::Archive { reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor, SeekFrom};
+
+    use super::*;
+
+    /// A disk that fails at one call and at none after it.
+    struct Failing {
+        file: Cursor<Vec<u8>>,
+        calls_until: usize,
+    }
+
+    impl Failing {
+        fn call(&mut self) -> io::Result<()> {
+            let fails = self.calls_until == 0;
+            self.calls_until = self.calls_until.wrapping_sub(1);
+            if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.call()?;
+            self.file.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.call()
+        }
+    }
+
+    impl Seek for Failing {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.call()?;
+            self.file.seek(to)
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_at_any_call_is_an_error() {
+        let state = Value::Dict(vec![("a".into(), Value::Bytes(vec![7; 5000]))]);
+        let coords = [0.5; BASIN_DIMS];
+        for compression in [Compression::Stored, Compression::Deflated] {
+            let mut failures = 0;
+            loop {
+                let file = Failing { file: Cursor::default(), calls_until: failures };
+                match write(file, &state, Some(&coords), compression) {
+                    Err(NpzError::Io(error)) => {
+                        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+                    }
+                    Err(error) => panic!("{error}"),
+                    Ok(file) if file.calls_until > usize::MAX / 2 => {
+                        panic!("call {failures} failed and nobody was told")
+                    }
+                    Ok(_) => break,
+                }
+                failures += 1;
+            }
+            assert!(failures > 10, "{failures}");
+        }
     }
 }
