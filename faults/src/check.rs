@@ -14,7 +14,7 @@ mod promise;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tidelog::{Outcome, SessionId, Store, Telemetry};
+use tidelog::{Gap, Outcome, SessionId, Store, Telemetry};
 
 use crate::Result;
 use crate::scenario::{Durability, Operation, Task};
@@ -71,6 +71,17 @@ pub fn check(root: &Path, runs: &[Run]) -> Vec<String> {
         violations.push(format!("a call failed: {error}"));
     }
     violations
+}
+
+/// Records, first and last step of each gap that the journal tells of, in order.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn gaps(root: &Path) -> Result<Vec<(u64, i64, i64)>> {
+    let mut gaps = journal::read(root)?.gaps;
+    gaps.sort_by_key(|gap| gap.since);
+    let steps = |gap: Gap| Some((gap.records, gap.first_step?, gap.last_step?));
+    gaps.into_iter().map(|gap| steps(gap).ok_or_else(|| "a gap without steps".into())).collect()
 }
 
 fn examine(root: &Path, runs: &[Run], violations: &mut Vec<String>) -> Result<()> {

@@ -10,19 +10,21 @@
 //! | [`cuts`] | power, under a real ext4 and XFS |
 //! | [`states`] | power, in a model of the disk: every crash point, what was not persisted lost, reordered or torn |
 //! | [`syscalls`] | every system call: it fails, or the process dies at it |
+//! | [`environment`] | the machine around: a full, read-only, failing or slow disk, folders gone, no more files |
 //!
 //! The program `tidelog-faults` runs each for long; short seeded runs are tests of the workspace.
 
 pub mod check;
 pub mod crowd;
 pub mod cuts;
+pub mod environment;
 pub mod kills;
 mod report;
 pub mod scenario;
 pub mod states;
+pub mod syscalls;
 mod victim;
 mod window;
-pub mod syscalls;
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
-use tidelog_faults::{Options, Report, Result, cuts, kills, states, syscalls};
+use tidelog_faults::{Options, Report, Result, cuts, environment, kills, states, syscalls};
 
 /// Breaks tidelog on purpose, and says which promises were not kept.
 #[derive(Parser)]
@@ -57,6 +57,8 @@ enum Command {
     States(Size),
     /// The same with one persist ignored at a time, which must show; runs: states a persist at most
     DeafStates(Size),
+    /// The machine around fails: disks full, read-only, slow or gone; once each, best as root
+    Environment(Share),
     /// Every system call fails once, from then on, or kills; runs: faults, all by default
     Syscalls(Share),
 }
@@ -113,6 +115,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Kills(size) => kills::run(&size.options()?)?,
         Command::Cuts(size) => cuts::run(&size.options()?)?,
+        Command::Environment(share) => environment::run(&share.options()?)?,
         Command::Syscalls(share) => syscalls::run(&share.options()?)?,
         Command::States(size) => states::run(&size.options()?)?,
         Command::DeafStates(size) => states::run_deaf(&size.options()?)?,

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::float::Float;
 use crate::telemetry::Telemetry;
-use crate::timestamp::Timestamp;
 
 /// Writes `{…}` of an entry, without the checksum that its line adds.
 impl Serialize for Entry {

@@ -128,6 +128,8 @@ impl Reader<'_> {
                 self.step(*step, matches!(operation, Operation::Basin(_)), told);
             }
             Operation::Persist if returned => self.persisted(),
+            // a later persist does not know what this one lost
+            Operation::Persist if matches!(told, Told::Failed) => self.give_up(),
             Operation::Missed => self.missed(told),
             Operation::Checkpoint(id) => self.checkpoint(id, told),
             Operation::Emergency(id) => self.emergency(id, returned),
@@ -203,6 +205,12 @@ impl Reader<'_> {
         self.promises.missed.insert(key);
         self.missed += 1;
         self.unjournaled += 1;
+    }
+
+    fn give_up(&mut self) {
+        if self.run.crash == Crash::Power {
+            self.unpersisted.clear();
+        }
     }
 
     /// Something was kept, and the journal tells of what was missed before it.
