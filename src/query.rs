@@ -166,6 +166,17 @@ impl Store {
         )
     }
 
+    /// How many lines of the journal are no entries and are missing in every answer.
+    /// [`verify`](Store::verify) names them.
+    ///
+    /// # Errors
+    /// The journal or the index cannot be read.
+    pub fn damaged_lines(&self) -> Result<u64> {
+        let count =
+            self.one("SELECT count(*) FROM invalid_lines", [], |row| row.get::<_, i64>(0))?;
+        Ok(count.unwrap_or(0).unsigned_abs())
+    }
+
     /// The store as it is now: all queries of the returned value answer from this one moment, also
     /// while writers go on, and none of them reads the journal again. `progress` is called once at
     /// the start and after each batch of lines that the index had not read.

@@ -269,6 +269,19 @@ fn a_flipped_byte_ends_verify_with_exit_code_3() {
 }
 
 #[test]
+fn an_answer_tells_of_the_lines_that_it_passed_over() {
+    let (_folder, store) = demo();
+    let segment = store.join("logs/telemetry/session_demo-42.jsonl");
+    assert_eq!(text(&run(&store, &["sessions"]).stderr), "");
+    let mut file = fs::OpenOptions::new().append(true).open(segment).unwrap();
+    file.write_all(b"{\"timestamp\":\n").unwrap();
+    for command in [&["sessions"] as &[&str], &["best"], &["sql", "SELECT 1"]] {
+        let remarks = text(&run(&store, command).stderr);
+        assert!(remarks.starts_with("passed over 1 damaged line; `tidelog "), "{remarks}");
+    }
+}
+
+#[test]
 fn a_damaged_store_file_is_damage_too() {
     let (_folder, store) = demo();
     fs::write(store.join("store.json"), "{").unwrap();

@@ -6,7 +6,9 @@ use clap::Args;
 use tidelog::Store;
 
 use crate::error::CliError;
+use crate::output;
 use crate::progress::Bar;
+use crate::text;
 
 const STORE_VARIABLE: &str = "TIDELOG_STORE";
 const STORE_DEFAULT: &str = "tidelog";
@@ -48,10 +50,20 @@ impl Context {
     }
 
     /// As [`open`](Self::open), as it is now: all questions of a command are about one moment. Shows
-    /// a bar if the index has much to read.
+    /// a bar if the index has much to read, and tells of lines that it passed over.
     pub(crate) fn open_snapshot(&self) -> Result<Store, CliError> {
         let bar = Bar::new("reading");
-        Ok(self.open()?.snapshot(&mut |progress| bar.show(progress))?)
+        let store = self.open()?.snapshot(&mut |progress| bar.show(progress))?;
+        drop(bar);
+        let damaged = store.damaged_lines()?;
+        if damaged > 0 {
+            let lines = text::count(damaged, "damaged line");
+            output::remark(&format!(
+                "passed over {lines}; `{}` names them",
+                self.command("verify")
+            ));
+        }
+        Ok(store)
     }
 
     /// Opens the store for writing and creates it if there is none.
