@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tidelog::{Body, Emergency, EventId, NewCheckpoint, Outcome, SqlValue, Store};
+use tidelog::{Body, Emergency, EventId, NewCheckpoint, Outcome, SqlValue, Store, journal};
 
 use crate::support::{entries, session_id, telemetry};
 
@@ -134,6 +134,8 @@ fn check(root: &Path, acknowledged: &[i64], writers: i64) {
     assert_eq!(acknowledged.len() as i64, writers * RECORDS);
     assert_eq!(steps(root), acknowledged);
     let store = Store::open(root).unwrap();
+    let segments = journal::discover(root).unwrap().segments;
+    assert!(segments.iter().all(|segment| segment.header.store == store.id()));
     assert_eq!(count(&store, "telemetry_records"), writers * RECORDS);
     assert_eq!(count(&store, "emergency_events"), writers);
     assert_eq!(count(&store, "checkpoints"), writers);
