@@ -1,20 +1,25 @@
 //! Many processes and threads use one store at once, from its first moment on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tidelog::{Body, Emergency, EventId, NewCheckpoint, Outcome, SqlValue, Store, journal};
+use tidelog::{
+    Body, Emergency, EventId, NewCheckpoint, Outcome, SqlValue, Store, StoreId, journal,
+};
 
 use crate::support::{entries, session_id, telemetry};
 
 const PROCESSES: usize = 8;
 const THREADS: i64 = 8;
 const WRITERS: usize = 16;
+/// How often the moment of making a store is tried.
+const STORES: usize = 100;
 const RECORDS: i64 = 50;
 /// Each record's step tells its writer: this many steps belong to one.
 const STEPS_OF_WRITER: i64 = 1_000_000;
@@ -160,6 +165,23 @@ fn processes_and_threads_that_start_at_once_make_one_store() {
     // all were ranks of one session
     let [session] = &Store::open(&root).unwrap().sessions().unwrap()[..] else { panic!() };
     assert_eq!(session.status, "completed");
+}
+
+#[test]
+fn threads_that_make_one_store_at_once_get_the_same_one() {
+    for _ in 0..STORES {
+        let (_folder, root) = empty_folder();
+        let start = Barrier::new(PROCESSES);
+        let ids: BTreeSet<StoreId> = thread::scope(|scope| {
+            let open = || {
+                start.wait();
+                Store::open(&root).unwrap().id()
+            };
+            let threads: Vec<_> = (0..PROCESSES).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(ids, BTreeSet::from([Store::open(&root).unwrap().id()]));
+    }
 }
 
 #[test]
