@@ -48,7 +48,6 @@ impl<'a> Disk<'a> {
     /// A disk that does not hear one of the persists, if one is given.
     pub(super) fn new(history: &'a History, ignored: Option<usize>) -> Self {
         let mut durable_at = vec![NEVER; history.events.len()];
-        durable_at.iter_mut().take(history.initial).for_each(|at| *at = 0);
         for (number, happened) in history.events.iter().enumerate() {
             let Event::Persist { node, began } = &happened.event else { continue };
             if ignored == Some(number) {
@@ -71,7 +70,7 @@ impl<'a> Disk<'a> {
                 && !self.is_derived(*number)
                 && self.history.event(*number).is_some_and(Event::is_change)
         };
-        (self.history.initial..point).filter(is_pending).collect()
+        (0..point).filter(is_pending).collect()
     }
 
     /// The changes that this disk never makes durable, or later than the other one.

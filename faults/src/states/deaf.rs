@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::choose::Fates;
 use super::crash::{Disk, Fate};
 use super::history::{Event, History, Node};
-use super::scenes::{Scene, Traced};
+use super::scenes::Scene;
 use super::visit::{self, State};
 use crate::check::Crash;
 use crate::{Options, Report, Result};
@@ -31,18 +31,19 @@ enum Outcome {
 ///
 /// # Errors
 /// A state cannot be written.
-pub(super) fn ignore_each(options: &Options, scene: &Scene, traced: &Traced) -> Result<Report> {
-    let events = traced.history.events.iter().enumerate();
-    let persists = events.filter_map(|(number, happened)| match happened.event {
-        Event::Persist { node, .. } => Some((number, node)),
-        _ => None,
-    });
+pub(super) fn ignore_each(options: &Options, scene: &Scene, history: &History) -> Result<Report> {
+    let events = history.events.iter().enumerate();
+    let persists =
+        events.skip(history.began).filter_map(|(number, happened)| match happened.event {
+            Event::Persist { node, .. } => Some((number, node)),
+            _ => None,
+        });
     let waiting = Mutex::new(persists);
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> Result<Report> {
         let mut report = Report::default();
         while let Some((number, node)) = next() {
-            ignore(options, scene, traced, (number, node), &mut report)?;
+            ignore(options, scene, history, (number, node), &mut report)?;
         }
         Ok(report)
     };
@@ -52,17 +53,16 @@ pub(super) fn ignore_each(options: &Options, scene: &Scene, traced: &Traced) -> 
 fn ignore(
     options: &Options,
     scene: &Scene,
-    traced: &Traced,
+    history: &History,
     (number, node): (usize, Node),
     report: &mut Report,
 ) -> Result<()> {
-    let history = &traced.history;
     let deaf = Disk::new(history, Some(number));
     let affected = deaf.later_than(&Disk::new(history, None));
     if affected.is_empty() {
         return Ok(()); // nothing was waiting for it, or it is about the index
     }
-    let (visited, outcome) = outcome(options, scene, traced, &deaf, number, &affected)?;
+    let (visited, outcome) = outcome(options, scene, history, &deaf, number, &affected)?;
     report.executed += visited;
     let path = history.last_paths.get(&node).map(|path| pattern(path)).unwrap_or_default();
     let what = match outcome {
@@ -96,13 +96,13 @@ fn is_harmless(history: &History, affected: &[usize]) -> bool {
 fn outcome(
     options: &Options,
     scene: &Scene,
-    traced: &Traced,
+    history: &History,
     deaf: &Disk<'_>,
     persist: usize,
     affected: &[usize],
 ) -> Result<(usize, Outcome)> {
     let mut visited = 0;
-    for point in points(&traced.history, persist) {
+    for point in points(history, persist) {
         let pending = deaf.pending(point);
         let lost: Vec<usize> =
             affected.iter().copied().filter(|event| pending.contains(event)).collect();
@@ -114,7 +114,7 @@ fn outcome(
             let state = State {
                 name: format!("{} without persist {persist}, event {point}", scene.name),
                 tree: deaf.tree(point, &fates, false),
-                runs: super::runs(scene, traced, point, Crash::Power),
+                runs: scene.runs(history, point, Crash::Power),
             };
             if !visit::check_state(&state)?.is_empty() {
                 return Ok((visited, Outcome::Noticed));

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choose::Fates;
 use super::crash::Disk;
-use super::history::{Event, History};
+use super::history::History;
+use super::player::Player;
 use super::trace;
 use super::tree::Tree;
 use crate::check::{Crash, Run};
@@ -15,15 +17,18 @@ use crate::{Options, Result};
 pub(super) struct Scene {
     pub(super) name: String,
     pub(super) task: Task,
-    /// The run before it, whose process was killed after so many thousandths of its calls.
-    pub(super) killed: Option<(Task, usize)>,
+    /// The run before it.
+    pub(super) killed: Option<Killed>,
 }
 
-/// What came of running a scene once.
-pub(super) struct Traced {
-    pub(super) history: History,
-    /// The runs before, all of which is there at the beginning.
-    pub(super) before: Vec<Run>,
+/// A run whose process was killed. What it had not persisted is still not when the next one begins.
+#[derive(Debug, Clone)]
+pub(super) struct Killed {
+    pub(super) task: Task,
+    /// After so many thousandths of its calls.
+    pub(super) after: usize,
+    /// Whether it left half a line.
+    pub(super) is_torn: bool,
 }
 
 /// Name of the store's folder in the folder that is watched.
@@ -34,16 +39,17 @@ pub(super) fn scenes(seed: u64) -> Vec<Scene> {
     let task = |scenario, records, durability| Task { scenario, seed, durability, records };
     let scene = |name: &str, task| Scene { name: name.to_owned(), task, killed: None };
     let mixed = task(Scenario::Mixed, 60, Durability::Written);
-    let recovery = |name: &str, promille| Scene {
+    let rotate = task(Scenario::Rotate, 20, Durability::Written);
+    let recovery = |name: &str, killed: &Task, after, is_torn| Scene {
         name: name.to_owned(),
         task: Task { seed: seed + 1, ..task(Scenario::Records, 3, Durability::Written) },
-        killed: Some((mixed.clone(), promille)),
+        killed: Some(Killed { task: killed.clone(), after, is_torn }),
     };
     vec![
         scene("records", task(Scenario::Records, 20, Durability::Written)),
         scene("records, buffered", task(Scenario::Records, 20, Durability::Buffered)),
         scene("records, persisted", task(Scenario::Records, 10, Durability::Persisted)),
-        scene("rotate", task(Scenario::Rotate, 20, Durability::Written)),
+        scene("rotate", rotate.clone()),
         scene("rotate, buffered", task(Scenario::Rotate, 20, Durability::Buffered)),
         scene("background", task(Scenario::Background, 10, Durability::Buffered)),
         scene("checkpoints", task(Scenario::Checkpoints, 10, Durability::Written)),
@@ -52,67 +58,68 @@ pub(super) fn scenes(seed: u64) -> Vec<Scene> {
         scene("resume", task(Scenario::Resume, 8, Durability::Written)),
         scene("store", task(Scenario::Store, 2, Durability::Written)),
         scene("mixed", mixed.clone()),
-        recovery("recovery, early", 300),
-        recovery("recovery, late", 900),
+        recovery("recovery, early", &mixed, 300, false),
+        recovery("recovery, late", &mixed, 900, false),
+        recovery("recovery of a torn tail", &mixed, 600, true),
+        recovery("recovery of rotate", &rotate, 600, false),
     ]
 }
 
 impl Scene {
-    /// Runs it under `strace`.
+    /// Runs it under `strace`, after the run that is killed.
     ///
     /// # Errors
     /// It cannot be run, or makes a call that the model does not know.
-    pub(super) fn trace(&self, options: &Options) -> Result<Traced> {
-        let Some((task, promille)) = &self.killed else {
-            return traced(options, &self.task, &Tree::default(), Vec::new());
-        };
-        let first = traced(options, task, &Tree::default(), Vec::new())?;
-        let point = first.history.events.len() * promille / 1000;
-        let tree = Disk::new(&first.history, None).tree(point, &Default::default(), true);
-        let killed = first.history.run(task, point, Crash::Application);
-        traced(options, &self.task, &torn(tree), vec![killed])
+    pub(super) fn trace(&self, options: &Options) -> Result<History> {
+        let mut player = Player::new();
+        if let Some(killed) = &self.killed {
+            run(&mut player, options, &killed.task, killed.after)?;
+            if killed.is_torn {
+                tear(&mut player)?;
+            }
+        }
+        run(&mut player, options, &self.task, 1000)?;
+        Ok(player.history)
+    }
+
+    /// What was to be done and had been told by this point of its history.
+    pub(super) fn runs(&self, history: &History, point: usize, crash: Crash) -> Vec<Run> {
+        let killed = self.killed.iter().map(|killed| history.killed_run(&killed.task, crash));
+        killed.chain([history.run(&self.task, point, crash)]).collect()
     }
 }
 
-fn traced(options: &Options, task: &Task, initial: &Tree, before: Vec<Run>) -> Result<Traced> {
+/// Runs a task on what the player knows, and follows so many thousandths of its calls.
+fn run(player: &mut Player, options: &Options, task: &Task, promille: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let base = folder.path().canonicalize()?;
-    initial.write_to(&base)?;
+    as_left(player).write_to(&base)?;
     let calls = trace::trace(options, task, &base.join(STORE))?;
-    Ok(Traced { history: History::of(&base, initial, &calls)?, before })
+    let followed = calls.len() * promille / 1000;
+    player.follow(&base, calls.get(..followed).unwrap_or_default())
+}
+
+/// What is there if the process ends now.
+fn as_left(player: &Player) -> Tree {
+    let point = player.history.events.len();
+    Disk::new(&player.history, None).tree(point, &Fates::new(), true)
 }
 
 /// The last line of a killed writer may be half: each segment that is announced gets such a tail.
-fn torn(mut tree: Tree) -> Tree {
+fn tear(player: &mut Player) -> Result<()> {
     const HALF: &[u8] = br#"{"timestamp":"2026-01-"#;
-    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
-    let (active, logs) = (Path::new(STORE).join("active"), Path::new(STORE).join("logs"));
-    let below = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
-        let files = tree.iter().filter(|(path, _)| path.starts_with(folder));
-        files.filter_map(|(path, bytes)| Some((path.to_owned(), bytes?.clone()))).collect()
+    let tree = as_left(player);
+    let below = |folder: &str| -> Vec<(PathBuf, String)> {
+        let files = tree.iter().filter(|(path, _)| path.starts_with(Path::new(STORE).join(folder)));
+        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+        files.filter_map(|(path, bytes)| Some((path.to_owned(), text(bytes?)))).collect()
     };
-    let markers: String = below(&active).iter().map(|(_, bytes)| text(bytes)).collect();
-    for (path, bytes) in below(&logs) {
+    let markers: String = below("active").into_iter().map(|(_, text)| text).collect();
+    for (path, _) in below("logs") {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         if name.is_some_and(|name| markers.contains(&name)) {
-            tree.insert(path, Some([bytes.as_slice(), HALF].concat()));
+            player.append(&path, HALF)?;
         }
     }
-    tree
-}
-
-impl History {
-    /// What the task had told by the first `point` events.
-    pub(super) fn run(&self, task: &Task, point: usize, crash: Crash) -> Run {
-        let told = self.events.iter().take(point).filter_map(|happened| match &happened.event {
-            Event::Told(line) => Some(format!("{line}\n")),
-            _ => None,
-        });
-        Run::new(task.clone(), &told.collect::<String>(), crash)
-    }
-
-    /// An event by its number.
-    pub(super) fn event(&self, number: usize) -> Option<&Event> {
-        self.events.get(number).map(|happened| &happened.event)
-    }
+    Ok(())
 }
