@@ -33,8 +33,8 @@ pub(super) fn visit(produce: impl FnOnce(&SyncSender<State>) -> Result<()>) -> R
         let checked = scope.spawn(|| on_all_processors(&|| check_all(&receiver)));
         let produced = produce(&sender);
         drop(sender);
-        let checked = checked.join().map_err(|panic| words(panic.as_ref()))?;
-        produced.and(checked)
+        let report = checked.join().map_err(|panic| words(panic.as_ref()))??;
+        produced.map(|()| report)
     })
 }
 
