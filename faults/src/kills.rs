@@ -9,8 +9,12 @@
 //! most the last 64 KiB of lines, or what is younger than the interval, are gone, and only from
 //! the end. Each session is ended as aborted, and the index says what the files say.
 //!
+//! Then programs are killed whose threads [share a session](Sharers).
+//!
 //! The buffered mode is the **control**, too: a kill has to cost it something now and then, or
 //! the moments are badly drawn.
+
+mod shared;
 
 use std::path::Path;
 use std::process::Command;
@@ -27,6 +31,10 @@ use crate::crowd::{self, Crowd};
 use crate::scenario::{Durability, Scenario, Task};
 use crate::victim::{Death, Victim};
 use crate::{Options, Report, Result};
+pub use shared::Sharers;
+
+/// So many kills of writers that have a session each, and one of threads that share one.
+const KILLS_PER_SHARED: usize = 5;
 
 /// The longest time between a drawn line and the kill.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -53,6 +61,7 @@ pub fn run(options: &Options) -> Result<Report> {
         number += 1;
     }
     check_control(&mut report);
+    report.merge(shared::run(options.runs / KILLS_PER_SHARED, options, &mut rng)?);
     Ok(report)
 }
 

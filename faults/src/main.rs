@@ -43,6 +43,14 @@ enum Command {
         #[arg(long)]
         store: PathBuf,
     },
+    /// Threads that record to one session until they are killed
+    Share {
+        #[command(flatten)]
+        sharers: kills::Sharers,
+        /// The store's folder
+        #[arg(long)]
+        store: PathBuf,
+    },
     /// Opens a store for writing, which recovers what dead writers left
     Open {
         /// The store's folder
@@ -107,6 +115,10 @@ fn main() -> Result<ExitCode> {
         }
         Command::Writers { crowd, store } => {
             crowd.write(&store)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Share { sharers, store } => {
+            sharers.write(&store)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Open { store } => {

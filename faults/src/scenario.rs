@@ -66,6 +66,16 @@ pub enum Durability {
     Persisted,
 }
 
+impl From<Durability> for tidelog::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Buffered => Self::Buffered,
+            Durability::Written => Self::Written,
+            Durability::Persisted => Self::Persisted,
+        }
+    }
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
@@ -114,11 +124,7 @@ impl Manner {
 
     fn options(&self) -> tidelog::SessionOptions {
         tidelog::SessionOptions {
-            durability: match self.durability {
-                Durability::Buffered => tidelog::Durability::Buffered,
-                Durability::Written => tidelog::Durability::Written,
-                Durability::Persisted => tidelog::Durability::Persisted,
-            },
+            durability: self.durability.into(),
             segment_bytes_max: self.segment_bytes_max,
             persist_interval: Duration::from_millis(self.persist_interval_ms),
             on_missed: if self.raise { OnMissed::Raise } else { OnMissed::Count },

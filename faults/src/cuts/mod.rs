@@ -49,6 +49,7 @@ enum Disk {
 /// # Errors
 /// A volume could not be made or mounted again, though one could when it was tried out.
 pub fn run(options: &Options) -> Result<Report> {
+    volume::sweep()?;
     let mut report = Report::default();
     for file_system in FileSystem::ALL {
         match volume::try_out(file_system) {

@@ -7,7 +7,8 @@
 //!
 //! Nothing is left behind: dropped, the volume is unmounted, and its loop device goes with the
 //! mount. `scripts/faults` runs in a mount namespace of its own, so that the kernel does the same
-//! for a harness that was interrupted or killed.
+//! for a harness that was interrupted or killed; what one without a namespace left, the next one
+//! takes away ([`sweep`]).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,10 @@ use std::time::Duration;
 
 use crate::Result;
 
+/// How the folder of a volume is called; then comes the process that made it.
+const PREFIX: &str = "tidelog-cut-";
+/// In that folder, where the volume is mounted.
+const MOUNT_POINT: &str = "volume";
 /// Sparse: only what is persisted takes space.
 const IMAGE_BYTES: u64 = 1 << 30;
 /// A dead process's files may be closed a moment after it was waited for.
@@ -68,9 +73,10 @@ impl Volume {
     /// # Errors
     /// A program is missing or failed, as without root or loop devices.
     pub(super) fn create(file_system: FileSystem) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("tidelog-cut-").tempdir()?;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let image = folder.path().join("image");
-        let mount_point = folder.path().join("volume");
+        let mount_point = folder.path().join(MOUNT_POINT);
         std::fs::create_dir(&mount_point)?;
         std::fs::File::create(&image)?.set_len(IMAGE_BYTES)?;
         file_system.make(&image)?;
@@ -132,6 +138,28 @@ impl Drop for Volume {
             call("umount", &["--lazy".as_ref(), self.mount_point.as_os_str()]).ok();
         }
     }
+}
+
+/// Takes away what harnesses left that were killed.
+///
+/// # Errors
+/// The folder of temporary files cannot be listed.
+pub(super) fn sweep() -> Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let folder = entry?.path();
+        if is_abandoned(&folder) {
+            // it may not have been mounted; what cannot be removed is for the next sweep
+            call("umount", &[folder.join(MOUNT_POINT).as_os_str()]).ok();
+            std::fs::remove_dir_all(&folder).ok();
+        }
+    }
+    Ok(())
+}
+
+fn is_abandoned(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(OsStr::to_str);
+    let maker = name.and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+    maker.is_some_and(|pid: u32| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// Runs a program to its end; what it said is in the error.
