@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fs2::FileExt;
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -40,6 +41,15 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Creates a file under a name that nobody knows, to be written anywhere in it.
+fn create_temporary(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
@@ -127,7 +137,8 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// folder. A crash before the last step leaves the whole file or none, and perhaps a
 /// `.tidelog-*` leftover that nothing reads.
 pub(crate) struct NewFile {
-    writer: BufWriter<tempfile::NamedTempFile>,
+    writer: BufWriter<File>,
+    temporary: TempPath,
     path: PathBuf,
 }
 
@@ -135,15 +146,17 @@ impl NewFile {
     /// Begins the file that will be `path`.
     pub(crate) fn begin(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
+        let new = tempfile::Builder::new()
             .prefix(".tidelog-")
-            .tempfile_in(folder)
+            .make_in(folder, create_temporary)
             .map_err(Error::io("create a temporary file for", path))?;
-        Ok(Self { writer: BufWriter::with_capacity(1 << 20, temporary), path: path.to_owned() })
+        let (file, temporary) = new.into_parts();
+        let writer = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { writer, temporary, path: path.to_owned() })
     }
 
     /// Where the bytes go; it can seek.
-    pub(crate) fn writer(&mut self) -> &mut BufWriter<tempfile::NamedTempFile> {
+    pub(crate) fn writer(&mut self) -> &mut BufWriter<File> {
         &mut self.writer
     }
 
@@ -155,13 +168,16 @@ impl NewFile {
 
     fn finish_as_file(mut self) -> Result<std::result::Result<File, Self>> {
         self.writer.flush().map_err(Error::io("write", &self.path))?;
-        persist(self.writer.get_ref().as_file(), &self.path)?;
-        let path = self.path;
-        let (temporary, _empty) = self.writer.into_parts();
+        persist(self.writer.get_ref(), &self.path)?;
+        let Self { writer, temporary, path } = self;
         match temporary.persist_noclobber(&path) {
-            Ok(file) => persist_folder_of(&path).map(|()| Ok(file)),
+            Ok(()) => {
+                // what may not survive must not be in the way of the next try
+                persist_folder_of(&path).inspect_err(|_| drop(fs::remove_file(&path)))?;
+                Ok(Ok(writer.into_parts().0))
+            }
             Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(Err(Self { writer: BufWriter::new(refused.file), path }))
+                Ok(Err(Self { writer, temporary: refused.path, path }))
             }
             Err(refused) => Err(Error::io("rename", &path)(refused.error)),
         }
@@ -195,7 +211,7 @@ impl LockedFile {
     /// Creates a file of this content under its lock: nobody sees it unlocked.
     pub(crate) fn create(path: &Path, content: &[u8]) -> Result<Self> {
         let mut new = NewFile::begin(path)?;
-        FileExt::try_lock_exclusive(new.writer.get_ref().as_file()).map_err(cannot_lock(path))?;
+        FileExt::try_lock_exclusive(new.writer.get_ref()).map_err(cannot_lock(path))?;
         new.writer.write_all(content).map_err(Error::io("write", path))?;
         match new.finish_as_file()? {
             Ok(file) => Ok(Self { file }),

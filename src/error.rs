@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused an action on a file or folder.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// What was tried, as a verb: "open", "write".
         action: &'static str,
@@ -207,4 +207,20 @@ fn what_is_there(path: &Path) -> String {
         Err(_) => "does not exist: there is no store",
     };
     format!("{} {what}", path.display())
+}
+
+/// What to do about what the operating system says, where that is known.
+fn remedy(source: &io::Error) -> &'static str {
+    #[cfg(unix)]
+    if let Some(libc::EMFILE | libc::ENFILE) = source.raw_os_error() {
+        return "; let the program open more files, with `ulimit -n`";
+    }
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount the file system for writing, or use a store elsewhere"
+        }
+        io::ErrorKind::PermissionDenied => "; check its owner, its mode and its attributes",
+        _ => "",
+    }
 }

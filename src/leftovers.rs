@@ -70,7 +70,7 @@ mod tests {
         }
         assert!(leftovers(root.path()).unwrap().is_empty());
         for file in &mut files {
-            let file: &File = file.writer().get_ref().as_file();
+            let file: &File = file.writer().get_ref();
             file.set_modified(SystemTime::now() - UNCHANGED_MIN).unwrap();
         }
         let found = leftovers(root.path()).unwrap();

@@ -22,7 +22,7 @@ use crate::hex::hex;
 use crate::ids::CheckpointId;
 use crate::timestamp::Timestamp;
 use crate::value::Value;
-use npz::Compression;
+use npz::{Compression, NpzError};
 
 /// A checkpoint about to be saved.
 #[derive(Debug, Clone)]
@@ -168,8 +168,12 @@ fn write_file(
     let mut path = folder.join(file_name(ids.first()));
     let mut file = NewFile::begin(&path)?;
     let basin_coords = new.basin_coords.as_ref().map(BasinCoords::as_array);
-    npz::write(file.writer(), &new.state_dict, basin_coords, new.compression)
-        .map_err(|source| Error::Npz { path: path.clone(), source })?;
+    npz::write(file.writer(), &new.state_dict, basin_coords, new.compression).map_err(
+        |source| match source {
+            NpzError::Io(source) => Error::io("write", &path)(source),
+            source => Error::Npz { path: path.clone(), source },
+        },
+    )?;
     for id in ids.all() {
         path = folder.join(file_name(&id));
         file.rename(path.clone());
@@ -179,6 +183,12 @@ fn write_file(
         }
     }
     Err(Error::CheckpointExists { id: ids.first().clone() })
+}
+
+/// Removes the file of a checkpoint whose entry could not be written: the next try would find it in
+/// its way. It is an orphan if that fails, too.
+pub(crate) fn take_back(root: &Path, file: &str) {
+    disk::remove_unpersisted(&folder(root).join(file)).ok();
 }
 
 /// The ids that a new checkpoint may get, the preferred one first.
