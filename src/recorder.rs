@@ -48,6 +48,8 @@ struct State {
     missed: Missed,
     /// A persist that failed in the background; the next caller who asks for one is told.
     untold: Option<Error>,
+    /// The segment whose failed persist its caller was told of.
+    told_of: Option<SegmentId>,
     /// Until then no new segment is tried.
     pause_until: Option<Instant>,
 }
@@ -69,6 +71,7 @@ impl Recorder {
         options: SessionOptions,
         first: &[Entry],
     ) -> Result<Self> {
+        store::check_still_there(&root, store)?;
         let header = Header::new(store, part.clone());
         let writer = SegmentWriter::create(&root, header, first)?;
         let state = Mutex::new(State {
@@ -76,6 +79,7 @@ impl Recorder {
             gap: None,
             missed: Missed::default(),
             untold: None,
+            told_of: None,
             pause_until: None,
         });
         Ok(Self { root, store, part, options, process: Process::this(), state })
@@ -175,7 +179,14 @@ impl Recorder {
             return Err(self.ended());
         }
         state.pause_until = None;
-        with_room(state, |state| self.try_append(state, entry))
+        let appended = loop {
+            match self.try_append(state, entry) {
+                Err(error) if disk::is_full(&error) && state.release_reserve() => {}
+                appended => break appended,
+            }
+        };
+        state.refill_reserve();
+        appended
     }
 
     fn try_append(&self, state: &mut State, entry: &Entry) -> Result<(SegmentId, u32)> {
@@ -190,9 +201,17 @@ impl Recorder {
         Ok((segment, number))
     }
 
-    /// Does what needs a little space, and gives it the reserve if the disk is full.
+    /// Does what needs a little space, and gives it the reserve if the disk is full. Records do not
+    /// wait for it.
     pub(crate) fn with_reserve<T>(&self, mut action: impl FnMut() -> Result<T>) -> Result<T> {
-        with_room(&mut lock(&self.state), |_| action())
+        let done = loop {
+            match action() {
+                Err(error) if disk::is_full(&error) && lock(&self.state).release_reserve() => {}
+                done => break done,
+            }
+        };
+        lock(&self.state).refill_reserve();
+        done
     }
 
     /// The segment to write to: the one there is, or a new one if that is of no use any more.
@@ -216,24 +235,25 @@ impl Recorder {
         }
         let reason = broken.as_ref().map_or_else(|| "is full".to_owned(), Error::to_string);
         match self.begin_another(old.header(), reason) {
-            Err(_) if broken.is_none() && !old.has_all_lines() => Ok(()), // it takes some more
             Err(error) => {
                 state.pause_until = Some(Instant::now() + RETRY_PAUSE);
-                Err(error)
+                let takes_more = broken.is_none() && !old.has_all_lines();
+                if takes_more { Ok(()) } else { Err(error) }
             }
             Ok(mut new) => {
+                let is_told = state.told_of == Some(old.header().segment);
                 if let Some(old) = state.writer.take() {
                     new.take_over(&old.leave());
                 }
                 state.writer = Some(new);
-                state.untold = broken.or(state.untold.take());
+                state.untold = broken.filter(|_| !is_told).or(state.untold.take());
                 Ok(())
             }
         }
     }
 
     fn begin_another(&self, old: &Header, reason: String) -> Result<SegmentWriter> {
-        store::check_still_there(&self.root, self.store)?;
+        self.check_store()?;
         let header = Header::new(self.store, self.part.clone());
         let timestamp = header.created_at;
         let header = header.behind(old);
@@ -246,6 +266,12 @@ impl Recorder {
             bodies.map(|body| Entry { timestamp, body }).into()
         });
         SegmentWriter::create(&self.root, header, &first)
+    }
+
+    /// Fails if the folder is no longer the store that was opened: nothing of it may come to lie in
+    /// another one.
+    pub(crate) fn check_store(&self) -> Result<()> {
+        store::check_still_there(&self.root, self.store)
     }
 
     /// Hands what is buffered to the operating system.
@@ -264,21 +290,22 @@ impl Recorder {
 
     /// Persists everything recorded so far. After a failure the next record goes to a new segment.
     pub(crate) fn persist_all(&self) -> Result<()> {
-        let handle = {
+        let (segment, flushed, handle) = {
             let mut state = lock(&self.state);
             let Some(writer) = state.writer.as_mut() else { return Err(self.ended()) };
-            writer.flush()?;
-            writer.persist_handle()
+            (writer.header().segment, writer.flush(), writer.persist_handle())
         };
-        handle.persist().inspect_err(|_| self.leave_broken())
+        flushed.and_then(|()| handle.persist()).inspect_err(|_| self.leave_if_broken(segment))
     }
 
     /// The caller knows of the failure, so nobody else is told.
-    fn leave_broken(&self) {
+    fn leave_if_broken(&self, segment: SegmentId) {
         let mut state = lock(&self.state);
-        let untold = state.untold.take();
-        self.ready(&mut state).ok(); // the next record tries again
-        state.untold = untold;
+        let writer = state.writer.as_ref().filter(|writer| writer.header().segment == segment);
+        if writer.is_some_and(|writer| writer.check().is_err()) {
+            state.told_of = Some(segment);
+            self.ready(&mut state).ok(); // the next record tries again
+        }
     }
 
     /// What the persister does: the writer does not wait for the disk.
@@ -322,6 +349,13 @@ impl State {
         self.writer.as_mut().is_some_and(SegmentWriter::release_reserve)
     }
 
+    /// What was given and not used must not go to records.
+    fn refill_reserve(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.refill_reserve();
+        }
+    }
+
     /// Adds the line that tells of the missing records before the line that follows them; whether
     /// there was anything to tell.
     fn add_gap(&mut self, now: Timestamp) -> Result<bool> {
@@ -344,15 +378,5 @@ impl State {
 impl Recorder {
     pub(crate) fn is_persisted(&self) -> bool {
         lock(&self.state).writer.as_ref().is_none_or(SegmentWriter::is_persisted)
-    }
-}
-
-/// Tries again as long as the disk is full and the reserve gives something.
-fn with_room<T>(state: &mut State, mut attempt: impl FnMut(&mut State) -> Result<T>) -> Result<T> {
-    loop {
-        match attempt(state) {
-            Err(error) if disk::is_full(&error) && state.release_reserve() => {}
-            done => return done,
-        }
     }
 }

@@ -33,8 +33,9 @@ use crate::value::Value;
 ///
 /// # When the disk refuses
 /// Training goes on: a record that cannot be written is counted, see [`missed`](Self::missed), and
-/// the journal tells of the gap once it can be written again. Emergencies, checkpoints and the end
-/// have a reserve of space on the disk, and return an error if that does not suffice either.
+/// the journal tells of the gap once it can be written again. Emergencies, the end and the entries
+/// of checkpoints have a reserve of space on the disk, which the files of checkpoints do not get:
+/// they are large. What does not succeed returns an error.
 ///
 /// # Forks
 /// A forked child that records goes on in a segment of its own, as another rank would.
@@ -170,6 +171,7 @@ impl Session {
         if let Body::Emergency(emergency) = &mut entry.body {
             emergency.session_id = Some(self.id.clone());
         }
+        here.recorder.check_store()?;
         let place = format!("{}-{line}", segment.short());
         let copy = || emergency::write_copy(self.store.root(), &event_id, &entry, &place);
         here.recorder.with_reserve(copy)
@@ -191,9 +193,11 @@ impl Session {
         let body = Body::CheckpointCreated(Box::new(expected.clone()));
         // a file whose entry is refused would be an orphan in the way of the next try
         line::check(&Entry { timestamp: Timestamp::now(), body })?;
+        here.recorder.check_store()?;
         let created = checkpoint::save(self.store.root(), &new, expected)?;
-        let checkpoint_id = created.checkpoint_id.clone();
-        here.append(Body::CheckpointCreated(Box::new(created)))?;
+        let (checkpoint_id, file) = (created.checkpoint_id.clone(), created.file.clone());
+        here.append(Body::CheckpointCreated(Box::new(created)))
+            .inspect_err(|_| checkpoint::take_back(self.store.root(), &file))?;
         if here.is_best(phi) {
             let rank = Value::Dict(vec![(Value::Text("rank".into()), Value::Int(1))]);
             here.append(Body::Checkpoint(CheckpointAction {

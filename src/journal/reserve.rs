@@ -13,6 +13,8 @@ use crate::disk;
 
 /// Of each segment of a session.
 const RESERVE_BYTES: u64 = 256 << 10;
+/// Taken back at least; a block of most disks. Both others are multiples of it.
+const BLOCK_BYTES: u64 = 4 << 10;
 /// Given back at a time: an event's line, its copy, and the blocks of their folders.
 const PIECE_BYTES: u64 = 64 << 10;
 
@@ -35,21 +37,26 @@ impl Reserve {
         reserve
     }
 
-    /// Takes back what was given.
+    /// Takes back what was given, or as much of it as the disk has left.
     pub(super) fn refill(&mut self) {
-        if self.bytes == RESERVE_BYTES {
-            return;
+        let mut wanted = RESERVE_BYTES;
+        while wanted > self.bytes && !self.takes(wanted) {
+            wanted -= BLOCK_BYTES;
         }
-        let filled = match &self.file {
-            Some(file) => disk::allocate(file, &self.path, RESERVE_BYTES).is_ok(),
+    }
+
+    fn takes(&mut self, bytes: u64) -> bool {
+        let taken = match &self.file {
+            Some(file) => disk::allocate(file, &self.path, bytes).is_ok(),
             None => {
-                self.file = disk::create_allocated(&self.path, RESERVE_BYTES).ok();
+                self.file = disk::create_allocated(&self.path, bytes).ok();
                 self.file.is_some()
             }
         };
-        if filled {
-            self.bytes = RESERVE_BYTES;
+        if taken {
+            self.bytes = bytes;
         }
+        taken
     }
 
     /// Gives a piece back to the disk, at last the file itself; whether there was anything to give.
