@@ -240,7 +240,10 @@ pub(super) fn verify(
     for finding in report.findings {
         let path = finding.path.to_string_lossy().into_owned();
         let is_excused = match finding.kind {
-            FindingKind::LineInvalid | FindingKind::FileRefused => promises.power_cut,
+            // what is owed was looked for one by one
+            FindingKind::LineInvalid | FindingKind::TailTorn | FindingKind::FileRefused => {
+                promises.power_cut
+            }
             FindingKind::EmergencyCopyMissing => {
                 let owed = |(id, (_, owed)): (&String, &(u64, Owed))| {
                     *owed == Owed::Must && path.ends_with(&format!("emergency_{id}.json"))

@@ -9,6 +9,7 @@ use super::Lab;
 use super::disk::{Disk, PAGE_BYTES};
 use super::driver::Driver;
 use crate::Result;
+use crate::check::Crash;
 use crate::scenario::Durability;
 
 /// Of a disk that has to hold a session, a reserve and little more.
@@ -122,7 +123,14 @@ pub(super) fn many_emergencies(lab: &Lab) -> Result<()> {
         driver.ok(&format!("emergency e-{number}"))?;
     }
     driver.ok("end")?;
-    driver.finish()
+    rest(&disk, driver)
+}
+
+/// Lets the oracle look, which needs space.
+fn rest(disk: &Disk, mut driver: Driver) -> Result<()> {
+    driver.leave()?;
+    disk.empty()?;
+    driver.look(Crash::Application)
 }
 
 /// A model may be large, and does not get what emergencies need.
@@ -150,7 +158,7 @@ pub(super) fn entry_of_a_checkpoint(lab: &Lab) -> Result<()> {
     driver.try_records(100..100 + SLACK_RECORDS)?;
     disk.free(pages * PAGE_BYTES)?;
     driver.all_ok(&["checkpoint c-2", "end"])?;
-    driver.finish()
+    rest(&disk, driver)
 }
 
 pub(super) fn end(lab: &Lab) -> Result<()> {
@@ -158,7 +166,7 @@ pub(super) fn end(lab: &Lab) -> Result<()> {
     disk.fill()?;
     driver.try_records(100..100 + SLACK_RECORDS)?;
     driver.all_ok(&["missed", "end"])?;
-    driver.finish()
+    rest(&disk, driver)
 }
 
 pub(super) fn new_segment(lab: &Lab) -> Result<()> {

@@ -44,7 +44,7 @@ pub(super) fn open_files_later(lab: &Lab) -> Result<()> {
     driver.all_ok(&["open", "start run-1"])?;
     driver.records(1..10)?;
     let pid = driver.pid()?;
-    limit_open_files(pid, fs::read_dir(format!("/proc/{pid}/fd"))?.count())?;
+    limit_open_files(pid, first_free(pid)?)?;
     let path = store.to_string_lossy();
     driver.err("checkpoint c-1", &[&path, TOO_MANY[0], TOO_MANY[1]])?;
     driver.err("emergency e-1", &[&path, TOO_MANY[0], TOO_MANY[1]])?;
@@ -60,8 +60,17 @@ pub(super) fn open_files_later(lab: &Lab) -> Result<()> {
     }
 }
 
-fn limit_open_files(pid: u32, files: usize) -> Result<()> {
-    call("prlimit", &["--pid", &pid.to_string(), &format!("--nofile={files}:1048576")])
+/// The number that the next open file would get.
+fn first_free(pid: u32) -> Result<u32> {
+    let mut used = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        used.push(entry?.file_name().to_string_lossy().parse::<u32>()?);
+    }
+    (0..).find(|number| !used.contains(number)).ok_or_else(|| "all are used".into())
+}
+
+fn limit_open_files(pid: u32, files: u32) -> Result<()> {
+    call("prlimit", &["--pid", &pid.to_string(), &format!("--nofile={files}:")])
 }
 
 /// A store of a system user whose folders another one takes away.
