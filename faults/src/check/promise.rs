@@ -207,9 +207,11 @@ impl Reader<'_> {
         self.unjournaled += 1;
     }
 
+    /// What was told to be lost is neither owed nor a hole.
     fn give_up(&mut self) {
         if self.run.crash == Crash::Power {
             self.unpersisted.clear();
+            self.promises.parts.push((self.session.clone(), Vec::new()));
         }
     }
 
