@@ -34,8 +34,8 @@ pub(super) fn findings() -> Vec<Finding> {
 
 /// A session holds about five files open, and a training program has its own.
 const OPEN_FILES_LOW: u64 = 256;
-/// Not even a short session fits into less.
-const FILE_BYTES_MIN: u64 = 1 << 20;
+/// Not even a short session fits into less, nor what SQLite puts beside an index to read it.
+pub(super) const FILE_BYTES_MIN: u64 = 1 << 20;
 /// The agent watches two folders, and other programs of the user count too.
 const WATCHES_LOW: u64 = 64;
 

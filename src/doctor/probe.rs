@@ -15,8 +15,6 @@ use crate::error::{Error, Result};
 const PERSISTS: usize = 5;
 /// What each of them persists: about as much as a second of a run writes.
 const PERSIST_BYTES: usize = 4096;
-/// How long the file becomes.
-pub(super) const PROBE_BYTES: u64 = (PERSISTS * PERSIST_BYTES) as u64;
 /// From here on the waiting is noticed.
 const PERSIST_SLOW: Duration = Duration::from_millis(100);
 /// No disk is faster; one that seems to be has not written.
