@@ -54,7 +54,7 @@ fn the_page_names_every_key_of_a_marker() {
     let store = TestStore::new();
     let _session = store.store().start_session(session_id("run-7")).unwrap();
     let mut files = fs::read_dir(store.root().join("active")).unwrap().map(|file| file.unwrap());
-    let marker = files.find(|file| file.path().extension().is_some()).unwrap();
+    let marker = files.find(|file| file.path().extension().is_some_and(|it| it == "json")).unwrap();
     let mut found = BTreeSet::new();
     keys(&serde_json::from_slice(&fs::read(marker.path()).unwrap()).unwrap(), &mut found);
     for key in found {

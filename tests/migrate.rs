@@ -39,7 +39,7 @@ fn schema_applies_into_the_first_schema_of_the_search_path() {
     let path = "SET search_path = lab, public";
     psql(&database, &["-c", "CREATE SCHEMA lab", "-c", path, "-f", TELEMETRY_FILE]);
     let sql = "SELECT count(*) FROM pg_tables WHERE schemaname = 'lab'";
-    assert_eq!(database.client().query_one(sql, &[]).unwrap().get::<_, i64>(0), 6);
+    assert_eq!(database.client().query_one(sql, &[]).unwrap().get::<_, i64>(0), 7);
 }
 
 #[test]
