@@ -25,7 +25,8 @@ pub(super) fn prepare(
     sharing: Sharing,
 ) -> rusqlite::Result<Connection> {
     match configure(&db, sharing).and_then(|()| make_current(&mut db, store)) {
-        Err(error) if is_broken(&error) => {
+        // Our own statements are right: what is not understood of them is the file's fault.
+        Err(error) if is_broken(&error) || is_not_understood(&error) => {
             empty_broken(&db)?;
             configure(&db, sharing)?;
             make_current(&mut db, store)?;
@@ -90,11 +91,11 @@ pub(super) fn generation(db: &Connection) -> rusqlite::Result<Option<String>> {
 fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     let query = "SELECT CAST(value AS TEXT) FROM index_meta WHERE key = ?1";
     match db.query_row(query, [key], |row| row.get(0)).optional() {
-        Err(error) if is_unknown_name(&error) => Ok(None),
+        Err(error) if is_not_understood(&error) => Ok(None),
         found => found.map(Option::flatten),
     }
 }
 
-fn is_unknown_name(error: &rusqlite::Error) -> bool {
+fn is_not_understood(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR)
 }
