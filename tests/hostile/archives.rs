@@ -1,10 +1,12 @@
 //! NPZ files that claim what is not so.
 
+use std::fs;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
-use tidelog::Array;
 use tidelog::checkpoint::npz::{Limits, NpzReader, read, read_within};
+use tidelog::import::{ImportOptions, import};
+use tidelog::{Array, Store};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -129,6 +131,26 @@ fn a_bomb_that_lies_is_not_inflated() {
     let error = read(&mut reader).unwrap_err().to_string();
     assert!(error.starts_with("tree.npy: "), "{error}");
     assert!(reader.bytes < file.len() / 4, "{} of {} bytes", reader.bytes, file.len());
+}
+
+/// A predecessor's archive of a few hundred bytes that unpacks to a gibibyte, as far as it says.
+#[test]
+fn an_import_refuses_what_unpacks_to_many_times_its_size() {
+    let npy = npy("|u1", false, "(50,)", &[0; 50]);
+    let real = u32::try_from(npy.len()).unwrap().to_le_bytes();
+    let mut file = archive(options(CompressionMethod::Deflated), &[("state_dict.npy", npy)]);
+    let places: Vec<usize> = (0..file.len() - 4).filter(|at| file[*at..at + 4] == real).collect();
+    let claimed = ((1_u32 << 30) + 1).to_le_bytes();
+    places.into_iter().for_each(|at| file[at..at + 4].copy_from_slice(&claimed));
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old");
+    fs::create_dir_all(old.join("checkpoints")).unwrap();
+    fs::write(old.join("checkpoints/checkpoint_20260105_090000_0.500.npz"), file).unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let report = import(&store, &old, &ImportOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!((report.taken(), report.refused()), (0, 1));
+    let reason = &report.first_findings[0].reason;
+    assert!(reason.contains("over the limit of 1073741824; written by numpy.savez"), "{reason}");
 }
 
 #[test]

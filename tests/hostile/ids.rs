@@ -25,6 +25,7 @@ fn refused(text: &str) -> Vec<InvalidId> {
 #[test]
 fn ids_that_are_paths_or_trick_a_reader_are_refused() {
     let long = "x".repeat(10 << 10);
+    let over = [129, 255, 256].map(|length| "x".repeat(length));
     for text in [
         "",
         ".",
@@ -62,6 +63,9 @@ fn ids_that_are_paths_or_trick_a_reader_are_refused() {
         "a?b",
         "a|b",
         "a\"b",
+        over[0].as_str(),
+        over[1].as_str(),
+        over[2].as_str(),
         long.as_str(),
     ] {
         for error in refused(text) {
@@ -121,6 +125,51 @@ fn every_id_that_is_allowed_comes_back_and_stays_in_the_store() {
     }
     assert_eq!(verify(&store.root()).findings, []);
     assert_eq!(fs::read_dir(store.root().parent().unwrap()).unwrap().count(), 1);
+}
+
+/// A disk that ignores case has the files of `Run` under the names of `run`.
+#[test]
+fn ids_that_a_disk_takes_for_one_name_replace_nothing_of_each_other() {
+    let store = TestStore::new();
+    let save = |id: &str| {
+        let session = store.store().start_session(SessionId::new(id).unwrap()).unwrap();
+        session.record_emergency(Emergency::new(EventId::new(id).unwrap(), id, "high")).unwrap();
+        let mut new = NewCheckpoint::new(Value::from(id), 0.5);
+        new.checkpoint_id = Some(CheckpointId::new(id).unwrap());
+        let saved = session.save_checkpoint(new);
+        session.end(Outcome::Completed).unwrap();
+        saved
+    };
+    save("Run").unwrap();
+    for (folder, before, after) in [
+        ("logs/telemetry", "session_Run.jsonl", "session_run.jsonl"),
+        ("logs/emergency", "emergency_Run.json", "emergency_run.json"),
+        ("checkpoints", "Run.npz", "run.npz"),
+    ] {
+        let folder = store.root().join(folder);
+        fs::rename(folder.join(before), folder.join(after)).unwrap();
+    }
+    let checkpoint = fs::read(store.root().join("checkpoints/run.npz")).unwrap();
+    let error = save("run").unwrap_err();
+    assert!(matches!(error, tidelog::Error::CheckpointExists { .. }), "{error}");
+    assert_eq!(fs::read(store.root().join("checkpoints/run.npz")).unwrap(), checkpoint);
+    for id in ["Run", "run"] {
+        let stats = store.store().get_session_stats(&SessionId::new(id).unwrap()).unwrap();
+        assert_eq!(stats.emergency_count, 1, "{id}");
+    }
+    assert_eq!(fs::read_dir(store.root().join("logs/emergency")).unwrap().count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_id_that_is_no_text_is_wrong_usage() {
+    use std::os::unix::ffi::OsStrExt;
+    let store = TestStore::new();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_tidelog"));
+    program.arg("--store").arg(store.root());
+    let id = std::ffi::OsStr::from_bytes(b"run-\xff");
+    let output = program.arg("show").arg(id).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Lines of a segment that no writer of ours wrote.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
-use std::process::{Command, Output};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -15,18 +13,18 @@ use crate::support::{TestStore, entries};
 
 const TIME: &str = "2026-01-05T09:30:00Z";
 
-fn append(store: &TestStore, bytes: &[u8]) {
+pub(super) fn append(store: &TestStore, bytes: &[u8]) {
     let path = store.root().join(SEGMENT);
     OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
 /// A record without a checksum, as another program may write one.
-fn record(step: i64) -> String {
+pub(super) fn record(step: i64) -> String {
     format!("{{\"timestamp\":\"{TIME}\",\"step\":{step},\"telemetry\":{{}}}}\n")
 }
 
 /// A record with something in the place of a field of its telemetry.
-fn with_field(value: &str) -> String {
+pub(super) fn with_field(value: &str) -> String {
     format!("{{\"timestamp\":\"{TIME}\",\"step\":9,\"telemetry\":{{\"x\":{value}}}}}\n")
 }
 
@@ -117,6 +115,24 @@ fn text_is_utf_8_whole_and_may_hold_nul() {
     }
 }
 
+/// A key that nobody asks for is no place to hide.
+#[test]
+fn a_line_is_utf_8_also_where_it_is_passed_over() {
+    for (value, taken) in [
+        (&b"\"\xff\""[..], false),
+        (b"\"\xed\xa0\x80\"", false),
+        (b"{\"a\":\"\xc0\xaf\"}", false),
+        (b"\"\xf0\x9f\xa6\x80\"", true),
+        (b"1e400", true),
+        (b"{\"$python\":1}", true),
+    ] {
+        let line = record(9).replace("\"step\"", "\"later\":VALUE,\"step\"");
+        let (before, after) = line.split_once("VALUE").unwrap();
+        let line = [before.as_bytes(), value, after.as_bytes()].concat();
+        assert_eq!(is_taken(&line), taken, "{value:?}");
+    }
+}
+
 #[test]
 fn what_is_no_object_of_ours_is_refused() {
     let long_key = format!("{{\"{}\":1}}\n", "k".repeat(1 << 20));
@@ -159,40 +175,6 @@ fn a_line_may_have_the_limit_and_no_byte_more() {
     let of = |bytes: usize| with_field(&format!("\"{}\"", "x".repeat(bytes)));
     assert!(is_taken(of(padding).as_bytes()));
     assert!(!is_taken(of(padding + 1).as_bytes()));
-}
-
-/// Runs the program with at most `kibibytes` of address space.
-fn run_within(kibibytes: u32, root: &Path, arguments: &[&str]) -> Output {
-    Command::new("sh")
-        .args(["-c", &format!("ulimit -v {kibibytes}; exec \"$@\""), "sh"])
-        .arg(env!("CARGO_BIN_EXE_tidelog"))
-        .args(arguments)
-        .arg("--store")
-        .arg(root)
-        .output()
-        .unwrap()
-}
-
-/// A line of a gibibyte, which takes no room on disk, and a record behind it.
-fn add_huge_line(store: &TestStore) {
-    let mut file = OpenOptions::new().write(true).open(store.root().join(SEGMENT)).unwrap();
-    file.seek(SeekFrom::End(1 << 30)).unwrap();
-    file.write_all(format!("\n{}", record(3)).as_bytes()).unwrap();
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_line_of_a_gibibyte_takes_a_quarter_of_that_memory_at_most() {
-    const KIBIBYTES: u32 = 256 << 10;
-    let store = store();
-    add_huge_line(&store);
-    let output = run_within(KIBIBYTES, &store.root(), &["show", "run-7", "--json"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("\"total_steps\": 4"), "{output:?}");
-    let output = run_within(KIBIBYTES, &store.root(), &["verify", "--json"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(text.contains("a line holds at most"), "{text}");
 }
 
 /// A header that never ends.

@@ -42,6 +42,56 @@ fn every_opcode_that_could_call_is_refused_by_name() {
     }
 }
 
+/// Opcodes of Python's `pickletools` that plain data does not need, protocols 0 to 5.
+const REFUSED: [(u8, &str); 26] = [
+    (b'I', "INT"),
+    (b'L', "LONG"),
+    (b'F', "FLOAT"),
+    (b'S', "STRING"),
+    (b'T', "BINSTRING"),
+    (b'U', "SHORT_BINSTRING"),
+    (b'V', "UNICODE"),
+    (b'l', "LIST"),
+    (b'd', "DICT"),
+    (b'g', "GET"),
+    (b'p', "PUT"),
+    (b'i', "INST"),
+    (b'o', "OBJ"),
+    (b'P', "PERSID"),
+    (b'Q', "BINPERSID"),
+    (0x80, "PROTO"),
+    (0x81, "NEWOBJ"),
+    (0x82, "EXT1"),
+    (0x83, "EXT2"),
+    (0x84, "EXT4"),
+    (0x8f, "EMPTY_SET"),
+    (0x90, "ADDITEMS"),
+    (0x91, "FROZENSET"),
+    (0x92, "NEWOBJ_EX"),
+    (0x97, "NEXT_BUFFER"),
+    (0x98, "READONLY_BUFFER"),
+];
+
+/// Those that it needs.
+const KNOWN: &[u8] = b"(.012BCGJKMNRX]bacehjqrstu}\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x93\x94\
+    \x95\x96)";
+
+#[test]
+fn every_opcode_is_either_of_plain_data_or_refused_by_its_name() {
+    for opcode in 0..=255_u8 {
+        let text = refusal(&[0x80, 4, opcode]);
+        let named = REFUSED.iter().find(|(refused, _)| *refused == opcode).map(|(_, name)| *name);
+        match (named, KNOWN.contains(&opcode)) {
+            (Some(name), false) => {
+                assert_eq!(text, format!("pickle opcode {name} at byte 2 is refused"));
+            }
+            (None, false) => assert!(text.contains(&format!("0x{opcode:02x}")), "{text}"),
+            (None, true) => assert!(!text.contains("is refused"), "{text}"),
+            (Some(name), true) => panic!("{name} is in both lists"),
+        }
+    }
+}
+
 #[test]
 fn every_name_that_is_no_data_is_refused_by_name() {
     for (module, name) in [
