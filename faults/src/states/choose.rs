@@ -95,3 +95,35 @@ fn drawn(options: &[(usize, Vec<Fate>)], rng: &mut Rng) -> Fates {
     let pick = |(event, fates): &(usize, Vec<Fate>)| rng.choice(fates).map(|fate| (*event, *fate));
     options.iter().filter_map(pick).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::states::history::Happened;
+
+    fn history() -> History {
+        let mut history = History::new();
+        let events = [
+            Event::Put { name: (0, "a".into()), node: 1 },
+            Event::Write { node: 1, offset: 0, bytes: b"bytes".to_vec() },
+        ];
+        history.events = events.map(|event| Happened { event, line: 1 }).into();
+        history
+    }
+
+    #[test]
+    fn a_few_changes_are_visited_in_every_combination() {
+        let chosen = choose(&history(), &[0, 1], 12, &mut Rng::with_seed(7));
+        assert!(chosen.is_exhaustive);
+        assert_eq!(chosen.fates.len(), 2 * 6, "a name is there or not, a write in six ways");
+    }
+
+    #[test]
+    fn of_many_changes_all_and_none_come_first() {
+        let chosen = choose(&history(), &[0, 1], 11, &mut Rng::with_seed(7));
+        assert!(!chosen.is_exhaustive);
+        let all = |fate| Fates::from([(0, fate), (1, fate)]);
+        assert_eq!(chosen.fates[..2], [all(Fate::Done), all(Fate::Lost)]);
+        assert_eq!(chosen.fates.len(), 11);
+    }
+}

@@ -204,6 +204,7 @@ fn write(file: &mut Vec<u8>, offset: usize, bytes: &[u8], fate: Fate) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::states::history::Happened;
 
     fn written(fate: Fate) -> Vec<u8> {
         let mut file = b"12".to_vec();
@@ -224,5 +225,45 @@ mod tests {
         let mut file = Vec::new();
         write(&mut file, 3, b"x", Fate::Done);
         assert_eq!(file, b"\0\0\0x");
+    }
+
+    /// A file is written under a name, a word is told, and then both are persisted.
+    fn history() -> History {
+        let mut history = History::new();
+        history.folders.push(false);
+        let events = [
+            Event::Put { name: (0, "a".into()), node: 1 },
+            Event::Write { node: 1, offset: 0, bytes: b"bytes".to_vec() },
+            Event::Persist { node: 1, began: 9 },
+            Event::Told("ok".into()),
+            Event::Persist { node: 0, began: 9 },
+        ];
+        history.events = events.map(|event| Happened { event, line: 1 }).into();
+        history
+    }
+
+    #[test]
+    fn what_was_not_persisted_is_pending() {
+        let history = history();
+        let disk = Disk::new(&history, None);
+        let pending: Vec<Vec<usize>> = (0..=5).map(|point| disk.pending(point)).collect();
+        assert_eq!(pending, [vec![], vec![0], vec![0, 1], vec![0], vec![0], vec![]]);
+        let deaf = Disk::new(&history, Some(4));
+        assert_eq!((deaf.pending(5), deaf.later_than(&disk)), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn a_write_that_came_after_the_persist_began_is_not_covered() {
+        let mut history = history();
+        history.events[1].line = 9;
+        assert_eq!(Disk::new(&history, None).pending(3), [0, 1]);
+    }
+
+    #[test]
+    fn a_file_whose_name_is_lost_is_not_there() {
+        let history = history();
+        let disk = Disk::new(&history, None);
+        let paths = |fate| disk.tree(4, &HashMap::from([(0, fate)]), true).iter().count();
+        assert_eq!((paths(Fate::Done), paths(Fate::Lost)), (1, 0));
     }
 }

@@ -5,6 +5,7 @@
 //! the oracle is blind to what it is for. The report counts each by the file or folder that was
 //! persisted.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -27,54 +28,70 @@ enum Outcome {
     Unnoticed,
 }
 
-/// Every persist of a scene is ignored once.
+/// One persist that the disk does not hear.
+struct Ignored<'a> {
+    number: usize,
+    /// What was persisted, without what is drawn at random.
+    path: String,
+    deaf: Disk<'a>,
+    /// The changes that waited for it.
+    affected: Vec<usize>,
+}
+
+/// Every persist of a scene is ignored once; of those of one path half as many as `runs` at most.
 ///
 /// # Errors
 /// A state cannot be written.
 pub(super) fn ignore_each(options: &Options, scene: &Scene, history: &History) -> Result<Report> {
-    let events = history.events.iter().enumerate();
-    let persists =
-        events.skip(history.began).filter_map(|(number, happened)| match happened.event {
-            Event::Persist { node, .. } => Some((number, node)),
-            _ => None,
-        });
-    let waiting = Mutex::new(persists);
+    let waiting = Mutex::new(persists(history, options.runs.div_ceil(2)).into_iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> Result<Report> {
         let mut report = Report::default();
-        while let Some((number, node)) = next() {
-            ignore(options, scene, history, (number, node), &mut report)?;
+        while let Some(ignored) = next() {
+            ignore(options, scene, &ignored, &mut report)?;
         }
         Ok(report)
     };
     visit::on_all_processors(&work)
 }
 
+/// The persists that something waited for, those about the index left out.
+fn persists(history: &History, of_one_path_max: usize) -> Vec<Ignored<'_>> {
+    let hearing = Disk::new(history, None);
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut persists = Vec::new();
+    for (number, happened) in history.events.iter().enumerate().skip(history.began) {
+        let Event::Persist { node, .. } = &happened.event else { continue };
+        let deaf = Disk::new(history, Some(number));
+        let affected = deaf.later_than(&hearing);
+        let path = history.last_paths.get(node).map(|path| pattern(path)).unwrap_or_default();
+        let count = counts.entry(path.clone()).or_default();
+        if !affected.is_empty() && *count < of_one_path_max {
+            *count += 1;
+            persists.push(Ignored { number, path, deaf, affected });
+        }
+    }
+    persists
+}
+
 fn ignore(
     options: &Options,
     scene: &Scene,
-    history: &History,
-    (number, node): (usize, Node),
+    ignored: &Ignored<'_>,
     report: &mut Report,
 ) -> Result<()> {
-    let deaf = Disk::new(history, Some(number));
-    let affected = deaf.later_than(&Disk::new(history, None));
-    if affected.is_empty() {
-        return Ok(()); // nothing was waiting for it, or it is about the index
-    }
-    let (visited, outcome) = outcome(options, scene, history, &deaf, number, &affected)?;
+    let (visited, outcome) = outcome(options, scene, ignored)?;
     report.executed += visited;
-    let path = history.last_paths.get(&node).map(|path| pattern(path)).unwrap_or_default();
     let what = match outcome {
         Outcome::Noticed => "noticed",
         Outcome::MadeUpFor => "made up for by a later one",
         Outcome::Unnoticed => "NOT NOTICED",
     };
-    report.count(&format!("{what}: persist of {path} ignored ({})", scene.name), 1);
+    let text = format!("persist of {} ignored ({})", ignored.path, scene.name);
+    report.count(&format!("{what}: {text}"), 1);
     report.count(&format!("persists {what}"), 1);
-    if outcome == Outcome::Unnoticed && !is_harmless(history, &affected) {
-        let text = format!("{}: nobody noticed that the persist of {path} was ignored", scene.name);
-        report.violations.push(text);
+    if outcome == Outcome::Unnoticed && !is_harmless(ignored.deaf.history, &ignored.affected) {
+        report.violations.push(format!("not noticed: {text}"));
     }
     Ok(())
 }
@@ -93,16 +110,10 @@ fn is_harmless(history: &History, affected: &[usize]) -> bool {
 }
 
 /// How many states were visited, and what they show.
-fn outcome(
-    options: &Options,
-    scene: &Scene,
-    history: &History,
-    deaf: &Disk<'_>,
-    persist: usize,
-    affected: &[usize],
-) -> Result<(usize, Outcome)> {
+fn outcome(options: &Options, scene: &Scene, ignored: &Ignored<'_>) -> Result<(usize, Outcome)> {
+    let Ignored { number, deaf, affected, .. } = ignored;
     let mut visited = 0;
-    for point in points(history, persist) {
+    for point in points(deaf.history, *number) {
         let pending = deaf.pending(point);
         let lost: Vec<usize> =
             affected.iter().copied().filter(|event| pending.contains(event)).collect();
@@ -112,9 +123,9 @@ fn outcome(
         for fates in fates(&pending, &lost) {
             visited += 1;
             let state = State {
-                name: format!("{} without persist {persist}, event {point}", scene.name),
+                name: format!("{} without persist {number}, event {point}", scene.name),
                 tree: deaf.tree(point, &fates, false),
-                runs: scene.runs(history, point, Crash::Power),
+                runs: scene.runs(deaf.history, point, Crash::Power),
             };
             if !visit::check_state(&state)?.is_empty() {
                 return Ok((visited, Outcome::Noticed));
