@@ -180,7 +180,8 @@ impl Cut {
             .count("lines told before a cut", said.iter().filter(|line| line.at < moment).count());
         let runs = self.crowd.runs(said, Crash::Power, moment);
         let mut found = check::check(&store, &runs);
-        found.extend(holes(&store)?);
+        let holes = holes(&store).unwrap_or_else(|error| vec![format!("cannot be read: {error}")]);
+        found.extend(holes);
         Ok(found)
     }
 }
