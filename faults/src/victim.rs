@@ -121,3 +121,31 @@ fn listen(stdout: ChildStdout, lines: &AtomicUsize) -> Vec<Said> {
     }
     said
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn death(script: &str, lines: usize) -> Result<Death> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut victim = Victim::start(command)?;
+        victim.wait_for(lines)?;
+        victim.kill()
+    }
+
+    #[test]
+    fn what_was_said_is_told_without_the_line_that_was_not_finished() {
+        let death = death("printf 'one\\ntwo\\nthr'; exec sleep 60", 2).unwrap();
+        let texts: Vec<&str> = death.said.iter().map(|said| said.text.as_str()).collect();
+        assert_eq!((texts, death.was_killed), (vec!["one", "two"], true));
+    }
+
+    #[test]
+    fn a_program_that_failed_or_panicked_is_an_error_and_no_kill() {
+        for script in ["exit 3", "echo thread panicked at x >&2; echo said; exec sleep 60"] {
+            assert!(death(script, 1).is_err(), "{script}");
+        }
+        assert!(!death("exit 0", 1).unwrap().was_killed);
+    }
+}

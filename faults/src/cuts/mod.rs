@@ -90,7 +90,7 @@ fn controls(
     }
     let controls = (options.runs / CUTS_PER_CONTROL).max(CONTROLS_MIN);
     let mut lost = 0;
-    for number in 0..controls {
+    for number in 1..=controls {
         let cut = Cut::draw(file_system, Disk::Lying, number, rng);
         lost += usize::from(!cut.make(options, &mut Report::default())?.is_empty());
     }

@@ -144,3 +144,44 @@ fn steps(store: &Path) -> Result<Vec<i64>> {
     Store::open(store)?.sql(query, |_| (), on_row)?;
     Ok(steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What is found when the journal holds these steps and two threads told so many records.
+    fn found(steps: &[i64], told: [i64; 2], durability: Durability) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let session =
+            Store::open(folder.path()).unwrap().start_session(SessionId::new("s").unwrap());
+        let session = session.unwrap();
+        for step in steps {
+            session.record_telemetry(*step, &Telemetry::default()).unwrap();
+        }
+        let said = [0, 1]
+            .map(|thread| Said { at: Instant::now(), text: format!("{thread} {}", told[thread]) });
+        Sharers { threads: 2, durability }.check(&said, folder.path()).unwrap()
+    }
+
+    #[test]
+    fn each_threads_records_are_there_from_the_first_on_however_they_are_mixed() {
+        let mixed = [STRIDE, 0, 1, STRIDE + 1, 2];
+        assert_eq!(found(&mixed, [3, 1], Durability::Written), [""; 0]);
+    }
+
+    #[test]
+    fn a_record_of_a_thread_that_is_missing_doubled_or_moved_is_noticed() {
+        for steps in [[0, 2, 3], [0, 0, 1], [1, 0, 2]] {
+            assert!(!found(&steps, [0, 0], Durability::Buffered).is_empty(), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_at_the_end_may_be_gone_in_the_buffered_mode_alone() {
+        assert_eq!(found(&[0, 1], [3, 0], Durability::Written).len(), 1);
+        assert_eq!(found(&[0, 1], [3, 0], Durability::Buffered), [""; 0]);
+        assert_eq!(found(&[], [i64::MAX / 2, 0], Durability::Buffered).len(), 1);
+    }
+}
