@@ -19,6 +19,7 @@ pub mod crowd;
 pub mod cuts;
 pub mod environment;
 pub mod kills;
+mod pool;
 mod report;
 pub mod scenario;
 pub mod states;

@@ -72,7 +72,7 @@ fn write_back(lab: &Lab, file_system: &str, bytes: u64) -> Result<()> {
 /// What each persist of the slow disk takes.
 const DELAY: Duration = Duration::from_millis(200);
 /// What 99 of 100 records may take meanwhile, the way to the other process and back included.
-const RECORD_MAX: Duration = Duration::from_millis(20);
+const RECORD_MAX: Duration = Duration::from_millis(50);
 
 /// Records do not wait for the disk.
 pub(super) fn slow(lab: &Lab) -> Result<()> {

@@ -16,7 +16,7 @@ mod refused;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Options, Report, Result};
+use crate::{Options, Report, Result, pool};
 use driver::Driver;
 
 /// One thing that fails.
@@ -78,20 +78,21 @@ impl std::error::Error for Skip {}
 /// Runs every case; `options.runs` is not asked, there is one of each.
 ///
 /// # Errors
-/// None: a case that fails is a violation.
+/// A thread cannot be started. A case that fails is a violation.
 pub fn run(options: &Options) -> Result<Report> {
     let lab = Lab { program: options.program.clone(), seed: options.seed };
-    let mut report = Report::default();
-    for (name, case) in CASES {
+    pool::each(&CASES, |(name, case)| {
+        let mut report = Report::default();
         match case(&lab) {
-            Ok(()) => report.executed += 1,
-            Err(error) if error.is::<Skip>() => report.skipped.push(format!("{name}: {error}")),
-            Err(error) => {
-                report.executed += 1;
-                report.violations.push(format!("{name}: {error}"));
+            Err(error) if error.is::<Skip>() => {
+                report.skipped.push(format!("{name}: {error}"));
+                return Ok(report);
             }
+            Err(error) => report.violations.push(format!("{name}: {error}")),
+            Ok(()) => {}
         }
-    }
-    report.count("environment: cases", report.executed);
-    Ok(report)
+        report.executed = 1;
+        report.count("environment: cases", 1);
+        Ok(report)
+    })
 }

@@ -15,14 +15,12 @@ mod short;
 mod trace;
 
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fastrand::Rng;
 
 use crate::check::{self, Crash, Run};
 use crate::scenario::{Durability, Scenario, Task};
-use crate::{Options, Report, Result};
+use crate::{Options, Report, Result, pool};
 use fault::Fault;
 
 /// What is broken, and about how many records each has: few, so that every number can be tried.
@@ -55,35 +53,13 @@ pub fn run(options: &Options) -> Result<Report> {
     report.count("system calls: possible faults", faults.len());
     Rng::with_seed(options.seed).shuffle(&mut faults);
     faults.truncate(options.runs);
-    report.merge(make_all(options, &faults)?);
+    report.merge(pool::each(&faults, |(task, fault)| make(options, task, fault))?);
     Ok(report)
 }
 
 fn can_trace() -> bool {
     let traced = Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).status();
     traced.is_ok_and(|status| status.success())
-}
-
-/// On as many threads as there are processors.
-fn make_all(options: &Options, faults: &[(Task, Fault)]) -> Result<Report> {
-    let (next, report) = (AtomicUsize::new(0), Mutex::new(Ok(Report::default())));
-    let work = || {
-        while let Some((task, fault)) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let made = make(options, task, fault);
-            let Ok(mut report) = report.lock() else { return };
-            match (report.as_mut(), made) {
-                (Ok(report), Ok(made)) => report.merge(made),
-                (Ok(_), Err(error)) => *report = Err(error),
-                (Err(_), _) => return,
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-    });
-    report.into_inner().map_err(|_| "a thread of the harness panicked")?
 }
 
 fn make(options: &Options, task: &Task, fault: &Fault) -> Result<Report> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::inject;
 use crate::check::{self, Crash, Run};
 use crate::scenario::{Durability, Scenario, Task};
-use crate::{Options, Report, Result};
+use crate::{Options, Report, Result, pool};
 
 /// One run of short writes a so many faults of the other kind.
 const SHARE: usize = 20;
@@ -19,14 +19,12 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     if Command::new("fiu-run").arg("-h").output().is_err() {
         return Ok(Report::skipped("short writes: fiu-run is missing (package fiu-utils)"));
     }
-    let mut report = Report::default();
-    for seed in 0..(options.runs / SHARE).clamp(1, RUNS_MAX) as u64 {
-        let scenario = if seed % 2 == 0 { Scenario::Mixed } else { Scenario::Rotate };
-        let durability = Durability::Written;
-        let task = Task { scenario, seed: options.seed + seed, durability, records: 100 };
-        report.merge(cut_short(options, &task)?);
-    }
-    Ok(report)
+    let numbers: Vec<u64> = (0..(options.runs / SHARE).clamp(1, RUNS_MAX) as u64).collect();
+    pool::each(&numbers, |number| {
+        let scenario = if number % 2 == 0 { Scenario::Mixed } else { Scenario::Rotate };
+        let (seed, durability) = (options.seed + number, Durability::Written);
+        cut_short(options, &Task { scenario, seed, durability, records: 100 })
+    })
 }
 
 fn cut_short(options: &Options, task: &Task) -> Result<Report> {
