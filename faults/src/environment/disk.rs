@@ -14,6 +14,7 @@ use crate::Result;
 
 /// A page of a tmpfs, which is also its block.
 pub(super) const PAGE_BYTES: u64 = 4096;
+const PAGE: [u8; 4096] = [0; 4096];
 
 /// A mounted file system; dropped, it is unmounted.
 #[derive(Debug)]
@@ -68,8 +69,7 @@ impl Disk {
     /// Leaves no page free.
     pub(super) fn fill(&self) -> Result<()> {
         let mut filler = File::options().create(true).append(true).open(self.filler())?;
-        let page = [0; PAGE_BYTES as usize];
-        while filler.write(&page).is_ok_and(|bytes| bytes > 0) {}
+        while filler.write(&PAGE).is_ok_and(|bytes| bytes > 0) {}
         Ok(())
     }
 

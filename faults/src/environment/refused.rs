@@ -93,7 +93,9 @@ pub(super) fn permission(lab: &Lab) -> Result<()> {
     driver.all_ok(&["checkpoint c-1", "emergency e-1"])?;
     let path = store.to_string_lossy();
     let denied = [&path, "Permission denied", "owner"];
-    each_folder(&store, |folder| Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0))?))?;
+    each_folder(&store, |folder| {
+        Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0o000))?)
+    })?;
     driver.err("checkpoint c-2", &denied)?;
     driver.err("emergency e-2", &denied)?;
     driver.records(10..110)?;

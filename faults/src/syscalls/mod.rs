@@ -24,7 +24,7 @@ use crate::{Options, Report, Result, pool};
 use fault::Fault;
 
 /// What is broken, and about how many records each has: few, so that every number can be tried.
-const SCENARIOS: [(Scenario, Durability, usize); 7] = [
+const SCENARIOS: [(Scenario, Durability, usize); 8] = [
     (Scenario::Rotate, Durability::Written, 12),
     (Scenario::Rotate, Durability::Persisted, 6),
     (Scenario::Checkpoints, Durability::Buffered, 5),
@@ -32,6 +32,7 @@ const SCENARIOS: [(Scenario, Durability, usize); 7] = [
     (Scenario::Mixed, Durability::Written, 12),
     (Scenario::Resume, Durability::Written, 4),
     (Scenario::Store, Durability::Written, 2),
+    (Scenario::Import, Durability::Written, 0),
 ];
 
 /// Makes at most `options.runs` of all faults, drawn from the seed, and as many short writes as fit.
