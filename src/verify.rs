@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod index;
+mod known;
 mod links;
 mod report;
 mod segments;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::batches::is_mark;
+use super::batches::{first_crc, is_mark};
 use super::columns::{Json, Number};
 use super::follow::cursor;
 use super::records::RecordInsert;
@@ -33,12 +33,14 @@ pub(super) fn apply(
     batch: &Batch,
 ) -> rusqlite::Result<Applied> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let segment_no = match place(&transaction, header)? {
-        Some((no, cursor)) if cursor == *batch.from() => no,
-        Some((_, cursor)) => return Ok(Applied::Elsewhere(cursor)),
-        None if batch.from().next_line == 1 => register(&transaction, header, path)?,
+    let Place { segment_no, cursor, crc } = match place(&transaction, header)? {
+        Some(place) => place,
+        None if batch.from().next_line == 1 => register(&transaction, header, path, batch.from())?,
         None => return Ok(Applied::Elsewhere(Cursor::START)),
     };
+    if cursor != *batch.from() {
+        return Ok(Applied::Elsewhere(cursor));
+    }
     let mut rows = Rows::new(&transaction, header, segment_no);
     if batch.from().next_line == 1 {
         rows.begin_part()?;
@@ -47,50 +49,73 @@ pub(super) fn apply(
         rows.line(line)?;
     }
     rows.finish()?;
-    move_cursor(&transaction, segment_no, batch.to())?;
+    move_cursor(&transaction, segment_no, batch.to(), batch.crc(crc))?;
     transaction.commit()?;
     Ok(Applied::Yes)
 }
 
-/// The segment's number, and how far it was read.
-fn place(db: &Transaction<'_>, header: &Header) -> rusqlite::Result<Option<(i64, Cursor)>> {
+/// How far a segment was read.
+struct Place {
+    segment_no: i64,
+    cursor: Cursor,
+    /// CRC-32 of everything before the cursor, by which `verify` knows it again.
+    crc: u32,
+}
+
+fn place(db: &Transaction<'_>, header: &Header) -> rusqlite::Result<Option<Place>> {
     db.prepare_cached(
-        "SELECT segment_no, next_line, next_byte, chain_hash
+        "SELECT segment_no, next_line, next_byte, chain_hash, crc
          FROM index_segments WHERE segment_id = ?1",
     )?
-    .query_row([header.segment.to_string()], |row| Ok((row.get(0)?, cursor(row, 1)?)))
+    .query_row([header.segment.to_string()], |row| {
+        Ok(Place { segment_no: row.get(0)?, cursor: cursor(row, 1)?, crc: row.get(4)? })
+    })
     .optional()
 }
 
-fn register(db: &Transaction<'_>, header: &Header, path: &Path) -> rusqlite::Result<i64> {
-    db.prepare_cached(
-        "INSERT INTO index_segments (segment_id, store_id, session_id, attempt, path, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING segment_no",
-    )?
-    .query_row(
-        params![
-            header.segment.to_string(),
-            header.store.to_string(),
-            header.session.as_ref().map(SessionId::as_str),
-            header.attempt,
-            path.to_string_lossy(),
-            header.created_at.to_string(),
-        ],
-        |row| row.get(0),
-    )
+fn register(
+    db: &Transaction<'_>,
+    header: &Header,
+    path: &Path,
+    begin: &Cursor,
+) -> rusqlite::Result<Place> {
+    let segment_no = db
+        .prepare_cached(
+            "INSERT INTO index_segments
+                 (segment_id, store_id, session_id, attempt, path, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING segment_no",
+        )?
+        .query_row(
+            params![
+                header.segment.to_string(),
+                header.store.to_string(),
+                header.session.as_ref().map(SessionId::as_str),
+                header.attempt,
+                path.to_string_lossy(),
+                header.created_at.to_string(),
+            ],
+            |row| row.get(0),
+        )?;
+    Ok(Place { segment_no, cursor: *begin, crc: first_crc(begin) })
 }
 
-fn move_cursor(db: &Transaction<'_>, segment_no: i64, to: &Cursor) -> rusqlite::Result<()> {
-    let place = params![segment_no, to.next_line, to.next_byte.cast_signed(), to.chain.as_bytes()];
+fn move_cursor(
+    db: &Transaction<'_>,
+    segment_no: i64,
+    to: &Cursor,
+    crc: u32,
+) -> rusqlite::Result<()> {
+    let (byte, hash) = (to.next_byte.cast_signed(), to.chain.as_bytes());
+    let place = params![segment_no, to.next_line, byte, hash, crc];
     db.prepare_cached(
-        "UPDATE index_segments SET next_line = ?2, next_byte = ?3, chain_hash = ?4
+        "UPDATE index_segments SET next_line = ?2, next_byte = ?3, chain_hash = ?4, crc = ?5
          WHERE segment_no = ?1",
     )?
     .execute(place)?;
     if is_mark(to) {
         db.prepare_cached(
-            "INSERT INTO index_marks (segment_no, line_no, byte, chain_hash)
-             VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO index_marks (segment_no, line_no, byte, chain_hash, crc)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(place)?;
     }

@@ -21,6 +21,11 @@ fn limits(cursor: &Cursor) -> BatchLimits {
     BatchLimits { lines_max: lines as usize, bytes_max: BATCH_BYTES_MAX }
 }
 
+/// What a segment's CRC-32 begins with: its header, by its hash.
+pub(crate) fn first_crc(after_header: &Cursor) -> u32 {
+    crc32fast::hash(after_header.chain.as_bytes())
+}
+
 /// The batches of a segment from a cursor on, up to the lines that were there when it had `size`
 /// bytes.
 pub(super) struct Batches<'a> {

@@ -179,7 +179,7 @@ fn read_mark(db: &Connection, segment: SegmentId, line: u32) -> rusqlite::Result
 }
 
 /// A cursor from three columns: line, byte, hash.
-pub(super) fn cursor(row: &Row<'_>, first: usize) -> rusqlite::Result<Cursor> {
+pub(crate) fn cursor(row: &Row<'_>, first: usize) -> rusqlite::Result<Cursor> {
     let hash: [u8; 32] = row.get(first + 2)?;
     Ok(Cursor {
         next_line: row.get(first)?,

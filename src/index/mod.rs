@@ -40,8 +40,10 @@ use crate::error::{Error, Result};
 use crate::ids::StoreId;
 use connection::Sharing;
 
+pub(crate) use batches::first_crc;
 pub(crate) use connection::open_to_look;
 pub use follow::Progress;
+pub(crate) use follow::cursor as read_cursor;
 
 /// A connection to the index of one store.
 #[derive(Debug)]

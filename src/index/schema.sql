@@ -268,20 +268,22 @@ CREATE TABLE IF NOT EXISTS index_segments (
     created_at TEXT NOT NULL,  -- from the header
     next_line  INTEGER NOT NULL DEFAULT 0,
     next_byte  INTEGER NOT NULL DEFAULT 0,
-    chain_hash BLOB NOT NULL DEFAULT x''
+    chain_hash BLOB NOT NULL DEFAULT x'',
+    crc        INTEGER NOT NULL DEFAULT 0  -- CRC-32 of all before, by which `verify` knows it again
 ) STRICT;
 
 -- A session's records in the journal's order: its segments by attempt and time, each by line.
 CREATE INDEX IF NOT EXISTS index_segments_session
     ON index_segments (session_id, attempt, created_at);
 
--- Where every 1,024th line begins and the chain hash before it, so that a check of any cursor is
+-- Where every 1,024th line begins and the hashes of all before it, so that a check of any cursor is
 -- one seek.
 CREATE TABLE IF NOT EXISTS index_marks (
     segment_no INTEGER NOT NULL,
     line_no    INTEGER NOT NULL,
     byte       INTEGER NOT NULL,
     chain_hash BLOB NOT NULL,
+    crc        INTEGER NOT NULL,
     PRIMARY KEY (segment_no, line_no)
 ) STRICT, WITHOUT ROWID;
 

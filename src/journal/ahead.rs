@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::thread;
 
-/// What may wait to be worked on. With what is being read and what is being worked on, this is the
-/// memory that reading ahead takes.
-const WAITING_MAX: usize = 2;
+/// What may wait to be worked on: enough that neither side waits for the other where processors are
+/// scarce. With what is being read and worked on, this is the memory that reading ahead takes.
+const WAITING_MAX: usize = 8;
 
 /// Works on what `read` gives, in its order. If there is no thread to be had, everything happens in
 /// this one. When the work ends early, so does the reading.

@@ -62,6 +62,13 @@ impl Batch {
         &self.lines
     }
 
+    /// Goes on with the CRC-32 of everything before the batch.
+    pub(crate) fn crc(&self, before: u32) -> u32 {
+        let mut crc = crc32fast::Hasher::new_with_initial(before);
+        crc.update(&self.bytes);
+        crc.finalize()
+    }
+
     /// A line's bytes without its newline. Of a line that is too long, the first ones.
     pub fn raw(&self, line: &Line) -> &[u8] {
         self.bytes.get(line.range.clone()).unwrap_or_default()

@@ -13,7 +13,6 @@ use crate::disk;
 use crate::entry::{Action, CheckpointAction, CheckpointCreated};
 use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
-use crate::journal::Line;
 use crate::timestamp::Timestamp;
 use crate::value::Value;
 
@@ -63,7 +62,7 @@ impl Checkpoints {
     pub(super) fn created(
         &mut self,
         segment: &Path,
-        line: &Line,
+        line: u32,
         at: Timestamp,
         entry: &CheckpointCreated,
     ) {
@@ -75,7 +74,7 @@ impl Checkpoints {
         let entry = CheckpointCreated { state_dict: Value::Null, metadata: None, ..entry.clone() };
         let id = entry.checkpoint_id.clone();
         let segment = segment.to_owned();
-        self.created.insert(id, Created { entry, at, segment, line: line.number });
+        self.created.insert(id, Created { entry, at, segment, line });
     }
 
     pub(super) fn action(&mut self, at: Timestamp, action: &CheckpointAction) {

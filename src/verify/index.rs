@@ -4,6 +4,7 @@
 //! a file, nor hold other rows than the lines before its cursor give.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -15,7 +16,7 @@ use super::segments::Scan;
 use crate::disk;
 use crate::entry::{Body, SessionEnded};
 use crate::ids::{SegmentId, StoreId};
-use crate::index::{open_to_look, rebuild};
+use crate::index::{first_crc, open_to_look, read_cursor, rebuild};
 use crate::journal::{ChainHash, Cursor, Header};
 
 const REMEDY: &str = "tidelog rebuild";
@@ -34,8 +35,22 @@ pub(super) struct Counts {
 /// A segment as the index knows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IndexedSegment {
-    number: i64,
+    pub(super) number: i64,
     pub(super) cursor: Cursor,
+}
+
+/// A place where the index knows a CRC-32 of all bytes before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) cursor: Cursor,
+    pub(super) crc: u32,
+}
+
+impl Mark {
+    /// The place after a segment's header.
+    pub(super) fn first(cursor: Cursor) -> Self {
+        Self { cursor, crc: first_crc(&cursor) }
+    }
 }
 
 /// The index at one moment; empty if there is none.
@@ -60,6 +75,11 @@ impl Counts {
             _ => return,
         };
         *rows += 1;
+    }
+
+    /// Counts records of a session's segment.
+    pub(super) fn count_records(&mut self, records: u64) {
+        self.records += records;
     }
 
     pub(super) fn count_invalid(&mut self) {
@@ -123,6 +143,43 @@ impl IndexView {
 
     pub(super) fn segment(&self, id: &SegmentId) -> Option<IndexedSegment> {
         self.segments.get(id).copied()
+    }
+
+    /// A mark, and up to so many others of its segment after it.
+    pub(super) fn marks(
+        &self,
+        segment_no: i64,
+        from: Mark,
+        count_max: usize,
+    ) -> rusqlite::Result<Vec<Mark>> {
+        let mut marks = vec![from];
+        let Some(connection) = &self.connection else { return Ok(marks) };
+        let mut query = connection.prepare_cached(
+            "SELECT line_no, byte, chain_hash, crc FROM index_marks
+             WHERE segment_no = ?1 AND line_no > ?2 ORDER BY line_no LIMIT ?3",
+        )?;
+        let mut rows =
+            query.query((segment_no, from.cursor.next_line, count_max.cast_signed() as i64))?;
+        while let Some(row) = rows.next()? {
+            marks.push(Mark { cursor: read_cursor(row, 0)?, crc: row.get(3)? });
+        }
+        Ok(marks)
+    }
+
+    /// Which of these lines of a segment are no entries.
+    pub(super) fn invalid_lines(
+        &self,
+        segment_no: i64,
+        lines: Range<u32>,
+    ) -> rusqlite::Result<HashSet<u32>> {
+        let Some(connection) = &self.connection else { return Ok(HashSet::new()) };
+        connection
+            .prepare_cached(
+                "SELECT line_no FROM invalid_lines
+                 WHERE segment_no = ?1 AND line_no >= ?2 AND line_no < ?3",
+            )?
+            .query_map((segment_no, lines.start, lines.end), |row| row.get(0))?
+            .collect()
     }
 
     fn rows(&self, table: &str, segment_no: i64) -> rusqlite::Result<u64> {

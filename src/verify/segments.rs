@@ -13,7 +13,7 @@ use crate::entry::{Body, Entry};
 use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::journal::{
-    BatchLimits, Content, Cursor, Line, Listing, Segment, SegmentReader, read_header, segment_files,
+    BatchLimits, Content, Cursor, Listing, Segment, SegmentReader, read_header, segment_files,
 };
 
 const BATCH_LINES: usize = 4_096;
@@ -71,7 +71,9 @@ impl Verification<'_> {
     /// Reads to the end of the complete lines.
     fn scan(&mut self, scan: &mut Scan<'_>) -> Result<Cursor> {
         let path = &scan.segment.path;
-        let mut reader = SegmentReader::open(path, Cursor::START)?;
+        let start = *SegmentReader::open(path, Cursor::START)?.cursor();
+        let known = self.known(scan, start)?;
+        let mut reader = SegmentReader::open(path, known)?;
         self.compare_cursor(scan, reader.cursor());
         self.drain(scan, &mut reader)?;
         while tail_bytes(path, reader.cursor())? > 0 {
@@ -95,7 +97,7 @@ impl Verification<'_> {
         let before = reader.cursor().next_line;
         while let Some(batch) = reader.next_batch(scan.limits(reader.cursor()))? {
             for line in batch.lines() {
-                self.line(scan, line);
+                self.line(scan, line.number, line.offset, &line.content);
             }
             self.advance(batch.to().next_byte - batch.from().next_byte);
             self.compare_cursor(scan, batch.to());
@@ -103,31 +105,37 @@ impl Verification<'_> {
         Ok(reader.cursor().next_line > before)
     }
 
-    fn line(&mut self, scan: &mut Scan<'_>, line: &Line) {
+    pub(super) fn line(
+        &mut self,
+        scan: &mut Scan<'_>,
+        number: u32,
+        offset: u64,
+        content: &Content,
+    ) {
         let path = &scan.segment.path;
         let counts = match &scan.indexed {
-            Some(indexed) if line.number < indexed.cursor.next_line => &mut scan.counts,
+            Some(indexed) if number < indexed.cursor.next_line => &mut scan.counts,
             _ => &mut Counts::default(),
         };
-        match &line.content {
+        match content {
             Content::Invalid(error) => {
                 counts.count_invalid();
                 let remedy = "copy the file back from a backup; readers skip the line and keep \
                               its neighbours";
                 let kind = FindingKind::LineInvalid;
                 let finding = Finding::new(kind, path, error.to_string(), remedy);
-                self.found(finding.at(line.number, line.offset));
+                self.found(finding.at(number, offset));
             }
             Content::Entry(entry) => {
                 counts.count(&scan.segment.header, &entry.body);
                 self.report.entries += 1;
                 self.report.records += u64::from(matches!(entry.body, Body::Record(_)));
-                self.entry(scan.segment, line, entry);
+                self.entry(scan.segment, number, entry);
             }
         }
     }
 
-    fn entry(&mut self, segment: &Segment, line: &Line, entry: &Entry) {
+    fn entry(&mut self, segment: &Segment, line: u32, entry: &Entry) {
         match &entry.body {
             Body::CheckpointCreated(created) => {
                 self.checkpoints.created(&segment.path, line, entry.timestamp, created);

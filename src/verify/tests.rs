@@ -253,3 +253,72 @@ fn an_index_of_another_version_is_a_note() {
     assert_eq!(store.sessions().unwrap()[0].total_steps, 3);
     assert_eq!(kinds(&store), []);
 }
+
+/// Three thousand records, and among them what is none: a damaged line, lines of other programs, of
+/// which one looks like a record for long, and a checkpoint.
+fn long_store() -> (tempfile::TempDir, Store) {
+    let (folder, store) = store();
+    let session = store.start_session(SessionId::new("long").unwrap()).unwrap();
+    let record = |steps: std::ops::Range<i64>| {
+        for step in steps {
+            session.record_telemetry(step, &Telemetry::default().with("loss", 0.5)).unwrap();
+        }
+    };
+    let path = store.root().join("logs/telemetry/session_long.jsonl");
+    record(0..1500);
+    append(&path, b"no entry\n");
+    let coords = serde_json::to_string(&vec![0.5; 64]).unwrap();
+    for key in ["\"event\"", "\"\\u0065vent\""] {
+        let line = format!(
+            "{{\"timestamp\":\"2026-01-05T09:30:00.123456Z\",\"step\":1,\"telemetry\":{{}},\
+             {key}:\"basin\",\"basin\":{{\"basin_coords\":{coords}}}}}\n"
+        );
+        append(&path, line.as_bytes());
+    }
+    session.save_checkpoint(NewCheckpoint::new(Value::Int(1), 0.7)).unwrap();
+    record(1500..3000);
+    session.end(Outcome::Completed).unwrap();
+    (folder, store)
+}
+
+fn report(store: &Store) -> serde_json::Value {
+    serde_json::to_value(verify(store)).unwrap()
+}
+
+#[test]
+fn with_an_index_the_same_is_found_as_without() {
+    let (_folder, store) = long_store();
+    let without = report(&store);
+    assert_eq!((&without["records"], &without["entries"]), (&3003.into(), &3013.into()));
+    assert_eq!(without["findings"].as_array().unwrap().len(), 1);
+    store.refresh_index(&mut |_| {}).unwrap();
+    assert_eq!(report(&store), without);
+}
+
+#[test]
+fn damage_in_what_the_index_has_read_is_found_by_line() {
+    let (_folder, store) = long_store();
+    store.refresh_index(&mut |_| {}).unwrap();
+    let path = store.root().join("logs/telemetry/session_long.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let byte = text.match_indices('\n').nth(2500).unwrap().0 + 60;
+    change_byte(&path, byte);
+    let found = verify(&store).findings;
+    let damaged = found.iter().find(|finding| finding.line == Some(2501)).unwrap();
+    assert_eq!(damaged.kind, FindingKind::LineInvalid);
+    assert!(found.iter().any(|finding| finding.kind == FindingKind::IndexDiffers));
+}
+
+#[test]
+fn a_line_that_was_written_anew_with_its_checksum_is_found() {
+    let (_folder, store) = long_store();
+    store.refresh_index(&mut |_| {}).unwrap();
+    let path = store.root().join("logs/telemetry/session_long.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.contains("\"step\":700,")).unwrap();
+    let body = line.rsplit_once(",\"crc\"").unwrap().0.replace("0.5", "0.9");
+    let anew = format!("{body},\"crc\":\"{:08x}\"}}", crc32fast::hash(body.as_bytes()));
+    fs::write(&path, text.replace(line, &anew)).unwrap();
+    let kinds: Vec<_> = verify(&store).findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::LineInvalid, FindingKind::IndexDiffers]);
+}
