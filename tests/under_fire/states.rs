@@ -18,7 +18,9 @@ fn whatever_a_power_cut_leaves_every_promise_is_kept() {
 
 #[test]
 fn a_persist_that_the_disk_did_not_hear_is_noticed() {
-    let report = states::run_deaf(&options(4)).unwrap();
+    let report = states::run_deaf(&options(8)).unwrap();
     assert_eq!(report.violations, [""; 0]);
     assert!(report.counts["persists noticed"] >= 150, "{report}");
+    // the one persist of this folder that nobody needs is not taken for all of them
+    assert!(report.counts["noticed: persist of store/active ignored (records)"] >= 1, "{report}");
 }
