@@ -47,8 +47,8 @@ pub fn run(options: &Options) -> Result<Report> {
 }
 
 /// As [`run`], with one persist ignored at a time: now a violation is expected, and none is one.
-/// `runs` is how many states for each persist at most, four times the
-/// persists of one path in one scene.
+/// `runs` is how many states for each persist at most, and four times as many as persists of one
+/// path in one scene.
 ///
 /// # Errors
 /// As [`run`].
