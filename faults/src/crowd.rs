@@ -73,7 +73,7 @@ impl Crowd {
         let run = |task: Task| {
             let story = stories.remove(&task.seed).unwrap_or_default();
             let durable = window::durable(&story, &task, crash, moment);
-            let told = story.into_iter().map(|said| said.text).collect();
+            let told = story.into_iter().map(|said| told(said, crash, moment)).collect();
             let plan = task.plan();
             Run { task, plan, told, crash, durable }
         };
@@ -138,6 +138,16 @@ impl Write for Prefixed {
     }
 }
 
+/// What came after a power cut was not told: nobody is there to hear it. And it may be a lie: the
+/// file system that is shut down under an fsync drops what that waits for, and lets some return as
+/// if all were well (ext4: `jbd2_complete_transaction` of a journal that was aborted meanwhile).
+fn told(said: Said, crash: Crash, moment: Instant) -> String {
+    match crash {
+        Crash::Power if said.at > moment => format!("too late: {}", said.text),
+        _ => said.text,
+    }
+}
+
 /// Takes the stories of the threads apart.
 fn by_seed(said: Vec<Said>) -> BTreeMap<u64, Vec<Said>> {
     let mut stories: BTreeMap<u64, Vec<Said>> = BTreeMap::new();
@@ -149,4 +159,38 @@ fn by_seed(said: Vec<Said>) -> BTreeMap<u64, Vec<Said>> {
         }
     }
     stories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Durability;
+
+    const TASK: Task = Task {
+        scenario: Scenario::Records,
+        seed: 7,
+        durability: Durability::Persisted,
+        records: 2,
+    };
+
+    fn told(crash: Crash) -> Vec<Vec<String>> {
+        let crowd = Crowd { task: TASK, threads: 2, pause_us: 0 };
+        let moment = Instant::now();
+        let late = moment + Duration::from_millis(1);
+        let said = [(moment, "7 ok open"), (moment, "8 ok open"), (late, "7 ok start run-7-1 1")];
+        let said = said.map(|(at, text)| Said { at, text: text.to_owned() });
+        crowd.runs(said.into(), crash, moment).into_iter().map(|run| run.told).collect()
+    }
+
+    #[test]
+    fn each_thread_has_a_story_of_its_own() {
+        let stories = told(Crash::Application);
+        assert_eq!(stories, [vec!["ok open", "ok start run-7-1 1"], vec!["ok open"]]);
+    }
+
+    #[test]
+    fn what_is_said_after_a_power_cut_is_not_told() {
+        let stories = told(Crash::Power);
+        assert_eq!(stories[0], ["ok open", "too late: ok start run-7-1 1"]);
+    }
 }

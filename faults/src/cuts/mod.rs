@@ -7,6 +7,7 @@
 //! emergency and checkpoint, what a returned `persist` covers, with `Persisted` each record, and
 //! else each record that is older than the interval and the time that the disk takes. What nobody was promised may be
 //! gone, but only from the end of a segment: a hole before a line that survived is a violation.
+//! A call counts as acknowledged if its line had arrived before the cut.
 //!
 //! The **control** does the same with libeatmydata, which makes every fsync a lie. It must lose
 //! what was acknowledged in most of its cuts; a harness that finds nothing then sees nothing.
