@@ -25,6 +25,8 @@ pub(super) struct Driver {
     running: Option<Running>,
     plan: Vec<Operation>,
     told: String,
+    /// Ids that the oracle must complain about: somebody took their files away.
+    taken: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -41,8 +43,8 @@ impl Driver {
         let durability = Durability::Written;
         let task = Task { scenario: Scenario::Records, seed, durability, records: 0 };
         let program = program.to_owned();
-        let (arguments, plan) = (Vec::new(), Vec::new());
-        Self { program, store, task, arguments, running: None, plan, told: String::new() }
+        let (arguments, plan, taken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { program, store, task, arguments, running: None, plan, told: String::new(), taken }
     }
 
     pub(super) fn durability(mut self, durability: Durability) -> Self {
@@ -54,6 +56,11 @@ impl Driver {
     pub(super) fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(OsString::from));
         self
+    }
+
+    /// The file of this id was taken away, and the oracle must say so.
+    pub(super) fn take(&mut self, id: &str) {
+        self.taken.push(id.to_owned());
     }
 
     /// Starts the program.
@@ -174,7 +181,14 @@ impl Driver {
     /// Whether everything that was told is there.
     pub(super) fn look(&self, crash: Crash) -> Result<()> {
         let run = Run::new(self.task.clone(), &self.told, crash);
-        let found = check::check(&self.store, &[Run { plan: self.plan.clone(), ..run }]);
+        let mut found = check::check(&self.store, &[Run { plan: self.plan.clone(), ..run }]);
+        for id in &self.taken {
+            let before = found.len();
+            found.retain(|text| !text.contains(id.as_str()));
+            if found.len() == before {
+                return Err(format!("nobody says that {id} is gone").into());
+            }
+        }
         let (told, journaled) = (self.gaps(), check::gaps(&self.store)?);
         if told != journaled {
             return Err(format!("gaps {told:?} were told, {journaled:?} journaled").into());

@@ -78,17 +78,15 @@ pub(super) fn replaced(lab: &Lab) -> Result<()> {
 
 /// It is made again when it is needed.
 pub(super) fn one_folder(lab: &Lab) -> Result<()> {
-    for (removed, before) in [
-        ("active", &["checkpoint c-1", "emergency e-1"][..]),
-        ("checkpoints", &["emergency e-1"]),
-        ("logs/emergency", &["checkpoint c-1"]),
-    ] {
-        let (folder, mut driver) = begun(lab, before)?;
-        let removed = folder.path().join("store").join(removed);
-        fs::remove_dir_all(&removed).ok(); // it may not be there yet
+    for (folder, of) in
+        [("active", None), ("checkpoints", Some("c-1")), ("logs/emergency", Some("e-1"))]
+    {
+        let (store, mut driver) = begun(lab, &["checkpoint c-1", "emergency e-1"])?;
+        fs::remove_dir_all(store.path().join("store").join(folder))?;
+        of.into_iter().for_each(|id| driver.take(id));
         driver.records(6..106)?;
         driver.all_ok(&["checkpoint c-2", "emergency e-2", "persist", "missed", "end"])?;
-        driver.finish().map_err(|error| format!("{}: {error}", removed.display()))?;
+        driver.finish().map_err(|error| format!("{folder}: {error}"))?;
     }
     segments(lab)
 }
