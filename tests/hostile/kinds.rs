@@ -41,6 +41,7 @@ fn ran(command: &mut Command) -> bool {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "what was skipped is told")]
 fn what_is_no_regular_file_is_passed_over_wherever_it_lies() {
     for (place, (kind, make)) in PLACES.iter().flat_map(|place| KINDS.map(|kind| (place, kind))) {
         let store = store();
@@ -86,7 +87,7 @@ fn a_segment_that_nobody_may_read_is_named_and_hides_no_other() {
     session.record_telemetry(1, &telemetry(0.5)).unwrap();
     session.end(Outcome::Completed).unwrap();
     let path = store.root().join(SEGMENT);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let output = unprivileged(&store.root(), &["show", "run-8", "--json"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains("\"total_steps\": 1"), "{output:?}");
@@ -133,7 +134,7 @@ fn a_store_that_lies_in_a_file_a_device_or_nowhere_is_refused_by_name() {
             assert!(error.to_string().contains(named.to_str().unwrap()), "{error}");
         }
     }
-    assert!(Store::open_read_only(&folder.path().join("nothing")).is_err());
+    assert!(Store::open_read_only(folder.path().join("nothing")).is_err());
     assert_eq!(fs::read(&file).unwrap(), b"");
 }
 
