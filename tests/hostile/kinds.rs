@@ -12,7 +12,7 @@ use tidelog::journal::{BatchLimits, Cursor, SegmentReader};
 use tidelog::{FindingKind, Outcome, Store};
 
 use super::{SEGMENT, steps, store, verify};
-use crate::support::{session_id, telemetry};
+use crate::support::{say, session_id, telemetry};
 
 const PLACES: [&str; 7] = [
     "active/x.json",
@@ -41,7 +41,6 @@ fn ran(command: &mut Command) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what was skipped is told")]
 fn what_is_no_regular_file_is_passed_over_wherever_it_lies() {
     for (place, (kind, make)) in PLACES.iter().flat_map(|place| KINDS.map(|kind| (place, kind))) {
         let store = store();
@@ -49,7 +48,7 @@ fn what_is_no_regular_file_is_passed_over_wherever_it_lies() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         if !make(&path) {
             assert_eq!(kind, "device", "only devices need a privilege");
-            eprintln!("SKIPPED: {kind} at {place}: this user may not make one");
+            say(&format!("SKIPPED: {kind} at {place}: this user may not make one"));
             continue;
         }
         assert_eq!(steps(store.store(), "run-7"), [0, 1, 2], "{kind} at {place}");

@@ -75,3 +75,13 @@ pub(crate) fn program(name: &str) -> PathBuf {
     assert!(path.exists(), "{} is missing; scripts/test builds it", path.display());
     path
 }
+
+/// For whoever runs the tests, also when they pass: what `println` says is shown on failure only.
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+pub(crate) fn is_root() -> bool {
+    std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}

@@ -3,26 +3,16 @@
 //! Needs root, loop devices, xfsprogs and eatmydata. Root without them fails: nothing would have
 //! been tested.
 
-use std::process::Command;
+use tidelog_faults::cuts;
 
-use tidelog_faults::{Options, cuts};
-
-use crate::support::program;
+use super::{check, options};
+use crate::support::is_root;
 
 /// On each file system.
 const CUTS: usize = 10;
 
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
-}
-
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged_as_durable() {
-    let options = Options { program: program("tidelog-faults"), runs: CUTS, seed: 7 };
-    let report = cuts::run(&options).unwrap();
-    println!("{report}");
-    assert_eq!(report.violations, [""; 0]);
-    if is_root() {
-        assert!(report.executed >= 2 * CUTS && report.skipped.is_empty(), "{report}");
-    }
+    let report = cuts::run(&options(CUTS)).unwrap();
+    check(&report, if is_root() { 2 * CUTS } else { 0 });
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use tidelog::{
     CheckpointId, Emergency, EventId, NewCheckpoint, Recorded, Session, SessionOptions, Value,
 };
-use tidelog_faults::{Options, environment};
+use tidelog_faults::environment;
 
-use crate::support::{TestStore, program, session_id, telemetry};
+use super::{check, options};
+use crate::support::{TestStore, is_root, session_id, telemetry};
 
 /// Of the cases, those that need neither root nor loop devices.
 const CASES_FOR_ANYBODY: usize = 6;
@@ -17,16 +18,8 @@ const CASES: usize = 24;
 
 #[test]
 fn training_goes_on_whatever_the_machine_does() {
-    let options = Options { program: program("tidelog-faults"), runs: usize::MAX, seed: 7 };
-    let report = environment::run(&options).unwrap();
-    assert!(report.violations.is_empty(), "{report}");
     let cases = if is_root() { CASES } else { CASES_FOR_ANYBODY };
-    assert!(report.executed >= cases, "{report}");
-}
-
-fn is_root() -> bool {
-    let output = std::process::Command::new("id").arg("-u").output().unwrap();
-    output.stdout == b"0\n"
+    check(&environment::run(&options(usize::MAX)).unwrap(), cases);
 }
 
 /// A session in a store one of whose folders is a file now.

@@ -1,16 +1,12 @@
 //! Writers are killed at any moment, and so are those who recover what they left.
 
-use tidelog_faults::{Options, kills};
+use tidelog_faults::kills;
 
-use crate::support::program;
+use super::{check, options};
 
 const KILLS: usize = 20;
 
 #[test]
 fn a_kill_takes_nothing_that_had_returned() {
-    let options = Options { program: program("tidelog-faults"), runs: KILLS, seed: 7 };
-    let report = kills::run(&options).unwrap();
-    println!("{report}");
-    assert_eq!(report.violations, [""; 0]);
-    assert!(report.executed >= KILLS && report.skipped.is_empty(), "{report}");
+    check(&kills::run(&options(KILLS)).unwrap(), KILLS);
 }

@@ -2,7 +2,7 @@
 //!
 //! A cut, in order: an empty ext4 or XFS in an image file is mounted; the program under test
 //! writes; at a drawn moment the file system is shut down without a flush of its log, see
-//! [`volume`]; the program is killed; the file system is mounted again and repairs itself; then
+//! `volume`; the program is killed; the file system is mounted again and repairs itself; then
 //! the oracle looks for everything that was acknowledged as durable. That is: each start, end,
 //! emergency and checkpoint, what a returned `persist` covers, with `Persisted` each record, and
 //! else each record that is older than the interval and the time that the disk takes. What nobody was promised may be

@@ -1,7 +1,7 @@
 //! The machine around a session fails: its disk is full, read-only, slow or gone, its folders are
 //! removed or replaced, it may open no more files.
 //!
-//! Each [case](CASES) runs the program under test ([`driver`]), breaks something between two of
+//! Each case runs the program under test (`driver`), breaks something between two of
 //! its calls, looks whether the calls say what they should, makes it good again, and looks whether
 //! the same session goes on. At the end the oracle compares what was told with what is there.
 //! A case whose means are missing, root or a loop device, is skipped with the reason.
