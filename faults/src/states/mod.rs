@@ -1,11 +1,11 @@
 //! What may a power cut leave? A model of the disk under the real program.
 //!
-//! The program under test runs once, under `strace`. Its calls become a [`history`]: which bytes
+//! The program under test runs once, under `strace`. Its calls become a `history`: which bytes
 //! were written, which names given, what was persisted, what was told. From it follows, for every
 //! point of the run, everything that may lie on the disk if power fails there: what was persisted,
-//! and of the rest any part, in any order, torn anywhere ([`crash`]). All of these states are
-//! visited, or a seeded sample of them where they are too many ([`choose`]): each is put on a real
-//! disk, opened by the real library, and looked at by the oracle ([`visit`]).
+//! and of the rest any part, in any order, torn anywhere (`crash`). All of these states are
+//! visited, or a seeded sample of them where they are too many (`choose`): each is put on a real
+//! disk, opened by the real library, and looked at by the oracle (`visit`).
 //!
 //! SQLite's files are derived. In each state they are either as they were last written, so that
 //! the index may know more than the journal after the crash, or gone.

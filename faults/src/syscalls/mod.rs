@@ -2,8 +2,8 @@
 //!
 //! How a fault is aimed: strace counts the calls of each name and thread, and its restriction to
 //! paths knows no files that come later. So each scenario first runs untouched, and those numbers
-//! are kept whose call names a file of the store ([`trace`]). Then it runs again once for each of
-//! these numbers and each error that the call can return ([`fault`]). Neither the loader's calls
+//! are kept whose call names a file of the store (`trace`). Then it runs again once for each of
+//! these numbers and each error that the call can return (`fault`). Neither the loader's calls
 //! nor the words on standard output, which are told with a call of their own, are ever hit.
 //!
 //! Afterwards the store is opened without faults and the oracle compares. A panic, an abort and
