@@ -7,7 +7,7 @@
 //! nor the words on standard output, which are told with a call of their own, are ever hit.
 //!
 //! Afterwards the store is opened without faults and the oracle compares. A panic, an abort and
-//! more than [`inject::TIME_MAX`] are violations, too.
+//! more than `inject::TIME_MAX` are violations, too.
 
 mod fault;
 mod inject;
