@@ -143,15 +143,16 @@ mod tests {
     use super::*;
     use crate::durability::SessionOptions;
     use crate::entry::line;
-    use crate::ids::StoreId;
+    use crate::store::Store;
 
     const INTERVAL: Duration = Duration::from_millis(20);
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn recorder(folder: &std::path::Path, persist_interval: Duration) -> Arc<Recorder> {
         let options = SessionOptions { persist_interval, ..SessionOptions::default() };
-        let root = folder.to_owned();
-        Arc::new(Recorder::begin(root, StoreId::random(), None, options, &[]).unwrap())
+        let store = Store::open(folder).unwrap();
+        let root = store.root().to_owned();
+        Arc::new(Recorder::begin(root, store.id(), None, options, &[]).unwrap())
     }
 
     fn record(recorder: &Recorder) {
