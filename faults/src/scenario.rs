@@ -204,6 +204,13 @@ pub fn obey(manner: Manner, store: PathBuf, asked: impl BufRead, told: impl Writ
     Ok(())
 }
 
+/// How many entries are there after an import, whoever imported them. Files that it could not read
+/// are missing, and its report says so.
+pub(crate) fn entries_there(report: &tidelog::import::Report) -> u64 {
+    let kinds = [&report.telemetry, &report.emergencies, &report.checkpoints];
+    kinds.iter().map(|counts| counts.taken + counts.already_there).sum()
+}
+
 /// The predecessor's folder that the import reads.
 pub fn predecessor() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/predecessor"))

@@ -106,7 +106,7 @@ impl<W: Write> Writer<W> {
     fn import(&self) -> Result<String> {
         let folder = super::predecessor();
         let report = import(self.store()?, &folder, &ImportOptions::default(), &mut |_| {})?;
-        Ok(report.taken().to_string())
+        Ok(super::entries_there(&report).to_string())
     }
 
     fn store(&self) -> Result<&Store> {
