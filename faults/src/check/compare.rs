@@ -241,9 +241,8 @@ pub(super) fn verify(
         let path = finding.path.to_string_lossy().into_owned();
         let is_excused = match finding.kind {
             // what is owed was looked for one by one
-            FindingKind::LineInvalid | FindingKind::TailTorn | FindingKind::FileRefused => {
-                promises.power_cut
-            }
+            FindingKind::LineInvalid | FindingKind::FileRefused => promises.power_cut,
+            FindingKind::TailTorn => promises.power_cut && promises.given_up,
             FindingKind::EmergencyCopyMissing => {
                 let owed = |(id, (_, owed)): (&String, &(u64, Owed))| {
                     *owed == Owed::Must && path.ends_with(&format!("emergency_{id}.json"))

@@ -54,6 +54,8 @@ pub(super) struct Promises {
     pub(super) store: Option<String>,
     /// Whether an import returned.
     pub(super) imported: bool,
+    /// Whether a failed persist was told: its segment was left as the failing disk has it.
+    pub(super) given_up: bool,
     /// Whether a power cut took part: damage in what nobody was promised is the disk's.
     pub(super) power_cut: bool,
 }
@@ -211,6 +213,7 @@ impl Reader<'_> {
     fn give_up(&mut self) {
         if self.run.crash == Crash::Power {
             self.unpersisted.clear();
+            self.promises.given_up = true;
             self.promises.parts.push((self.session.clone(), Vec::new()));
         }
     }

@@ -72,8 +72,8 @@ fn all(options: &[(usize, Vec<Fate>)]) -> Vec<Fates> {
     combinations
 }
 
-/// Nothing, all, and the last change in each way after all others; then each change missing, and
-/// each alone.
+/// Nothing, all, and the last change in each way after all others; then each change missing, each
+/// torn at its first place, and each alone.
 fn plain(options: &[(usize, Vec<Fate>)]) -> Vec<Fates> {
     let every = |fate: Fate| -> Fates { options.iter().map(|(event, _)| (*event, fate)).collect() };
     let (lost, done) = (every(Fate::Lost), every(Fate::Done));
@@ -87,6 +87,9 @@ fn plain(options: &[(usize, Vec<Fate>)]) -> Vec<Fates> {
         chosen.extend(fates.iter().skip(2).map(|fate| with(&done, *event, *fate)));
     }
     chosen.extend(options.iter().map(|(event, _)| with(&done, *event, Fate::Lost)));
+    let first_tear = |(event, fates): &(usize, Vec<Fate>)| Some((*event, *fates.get(2)?));
+    let tears = options.iter().filter_map(first_tear);
+    chosen.extend(tears.map(|(event, fate)| with(&done, event, fate)));
     chosen.extend(options.iter().map(|(event, _)| with(&lost, *event, Fate::Done)));
     chosen
 }

@@ -108,9 +108,8 @@ fn outcome(options: &Options, scene: &Scene, ignored: &Ignored<'_>) -> Result<(u
     let is_told = |number| matches!(history.event(number), Some(Event::Told(_)));
     let is_write = |number| matches!(history.event(number), Some(Event::Write { .. }));
     let told = look(options, scene, ignored, is_told, |pending, lost| {
-        let mut fates = losses(pending, lost);
-        fates.extend(torn(history, with(pending, &[]), lost));
-        fates
+        let torn = torn(history, with(pending, &[]), lost);
+        torn.into_iter().chain(losses(pending, lost)).collect()
     })?;
     match told {
         (0, _) => return Ok((0, Outcome::MadeUpFor)),
