@@ -14,7 +14,9 @@ const BYTES: usize = 256 << 20;
 const BYTES_PER_BYTE: usize = 1_000;
 
 fuzz_target!(|pickle: &[u8]| {
-    let Ok(value) = within(BYTES + BYTES_PER_BYTE * pickle.len(), || decode(pickle)) else { return };
+    let Ok(value) = within(BYTES + BYTES_PER_BYTE * pickle.len(), || decode(pickle)) else {
+        return;
+    };
     let written = write(Cursor::new(Vec::new()), &value, None, Compression::Stored)
         .expect("what was decoded can be written");
     let (again, _) = read(written).expect("what was written can be read");
