@@ -1,7 +1,8 @@
 //! Is everything in the store what it should be? Reads all of it and changes nothing.
 //!
-//! Every line of every segment is parsed and its checksum compared, every checkpoint file is
-//! compared with its journal entry and read, and the index is compared with the files. What is
+//! Every byte of every segment is read: its lines are parsed and their checksums compared, unless the
+//! index has done so and they are still the same bytes. Every checkpoint file is compared with its
+//! journal entry and read, and the index is compared with the files. What is
 //! not as it should be is a [`Finding`] with file, line, byte, reason and remedy; one finding
 //! never hides another. Nothing is repaired here.
 
@@ -41,7 +42,7 @@ impl Store {
     /// Reads the whole store and lists what is not as it should be. Changes nothing.
     ///
     /// Other processes may write meanwhile: the unfinished last line of a live writer is no
-    /// finding. Memory: one array of a checkpoint, one batch of lines, a few hundred bytes for each
+    /// finding. Memory: one array of a checkpoint, a few batches of lines, a few hundred bytes for each
     /// checkpoint and segment, and at most [`FINDINGS_MAX`] findings.
     ///
     /// # Errors

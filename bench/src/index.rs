@@ -75,7 +75,7 @@ fn bulk_insert(index: &Path, records: u64) -> Result<Duration, Box<dyn std::erro
     let start = Instant::now();
     let db = Connection::open(&path)?;
     db.execute_batch(
-        "PRAGMA journal_mode = wal; PRAGMA synchronous = normal; PRAGMA cache_size = -65536;
+        "PRAGMA journal_mode = wal; PRAGMA synchronous = normal; PRAGMA cache_size = -16384;
          PRAGMA wal_autocheckpoint = 16384; BEGIN IMMEDIATE",
     )?;
     db.execute_batch(&table)?;

@@ -1,4 +1,4 @@
-//! One batch of lines becomes rows, and the cursor moves with them.
+//! Batches of lines become rows, and the cursor moves with them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -18,38 +18,42 @@ use crate::timestamp::Timestamp;
 /// The longest reason that is kept of an invalid line; it may quote the line.
 const REASON_CHARS_MAX: usize = 300;
 
-/// Whether a batch was applied.
+/// Whether batches were applied.
 pub(super) enum Applied {
     Yes,
     /// The index has read this segment up to another place, and nothing was changed.
     Elsewhere(Cursor),
 }
 
-/// Applies a batch in one transaction, if it begins where the index stands.
+/// Applies batches that follow each other in one transaction, if they begin where the index stands.
 pub(super) fn apply(
     db: &mut Connection,
     header: &Header,
     path: &Path,
-    batch: &Batch,
+    batches: &[Batch],
 ) -> rusqlite::Result<Applied> {
+    let Some(from) = batches.first().map(Batch::from) else { return Ok(Applied::Yes) };
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Place { segment_no, cursor, crc } = match place(&transaction, header)? {
+    let Place { segment_no, cursor, mut crc } = match place(&transaction, header)? {
         Some(place) => place,
-        None if batch.from().next_line == 1 => register(&transaction, header, path, batch.from())?,
+        None if from.next_line == 1 => register(&transaction, header, path, from)?,
         None => return Ok(Applied::Elsewhere(Cursor::START)),
     };
-    if cursor != *batch.from() {
+    if cursor != *from {
         return Ok(Applied::Elsewhere(cursor));
     }
     let mut rows = Rows::new(&transaction, header, segment_no);
-    if batch.from().next_line == 1 {
+    if from.next_line == 1 {
         rows.begin_part()?;
     }
-    for line in batch.lines() {
-        rows.line(line)?;
+    for batch in batches {
+        for line in batch.lines() {
+            rows.line(line)?;
+        }
+        crc = batch.crc(crc);
+        move_cursor(&transaction, segment_no, batch.to(), crc)?;
     }
     rows.finish()?;
-    move_cursor(&transaction, segment_no, batch.to(), batch.crc(crc))?;
     transaction.commit()?;
     Ok(Applied::Yes)
 }
@@ -122,18 +126,18 @@ fn move_cursor(
     Ok(())
 }
 
-/// Rows of one batch, and what must be worked out again at its end.
+/// Rows of one transaction, and what must be worked out again at its end.
 pub(super) struct Rows<'a> {
     pub(super) db: &'a Transaction<'a>,
     pub(super) header: &'a Header,
     pub(super) segment_no: i64,
-    /// Prepared at the batch's first record.
+    /// Prepared at the first record.
     records: Option<RecordInsert<'a>>,
-    /// Sums over the segment's records so far, once the batch has a record.
+    /// Sums over the segment's records so far, once there is a record.
     pub(super) sums: Option<PartSums>,
     /// Sessions to be folded again.
     pub(super) sessions: BTreeSet<SessionId>,
-    /// Whether sessions were deleted, as far as the batch had to ask.
+    /// Whether sessions were deleted, as far as somebody had to ask.
     pub(super) deleted: HashMap<SessionId, bool>,
     /// Checkpoints came or went: they are ranked again.
     pub(super) ranking: bool,

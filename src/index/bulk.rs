@@ -12,8 +12,8 @@ const LATE: [&str; 4] = [
     "emergency_events_timestamp",
     "basin_history_session",
 ];
-/// Memory for pages and for sorting.
-const CACHE_KIB: i64 = 64 << 10;
+/// Memory for pages, and as much again for sorting.
+const CACHE_KIB: i64 = 16 << 10;
 /// Pages of the write-ahead log that are gathered before they are copied into the database, which
 /// waits for the disk each time.
 const LOG_PAGES: i64 = 16 << 10;

@@ -16,6 +16,8 @@ use crate::journal::{Batch, ChainHash, Cursor, Segment, SegmentReader, read_ahea
 const RESTARTS_MAX: u32 = 8;
 /// A catch-up of more than this, and of more than is there already, is a long one.
 const LONG_BYTES: u64 = 32 << 20;
+/// Batches of one transaction. Each transaction writes the last page of every tree again.
+const GROUP_BATCHES: usize = 4;
 /// From so many unread bytes of a segment on, another thread reads them.
 const AHEAD_BYTES_MIN: u64 = 256 << 10;
 
@@ -128,16 +130,17 @@ impl Index {
         let Target { segment, size, .. } = target;
         let read = || Batches::new(&segment.path, *size, from);
         let mut apply = |batches: &mut dyn Iterator<Item = Result<Batch>>| {
-            for batch in batches {
-                let batch = batch?;
-                if let Applied::Elsewhere(cursor) = self.apply(segment, &batch)? {
+            loop {
+                let group = batches.take(GROUP_BATCHES).collect::<Result<Vec<_>>>()?;
+                let Some(last) = group.last() else { return Ok(None) };
+                if let Applied::Elsewhere(cursor) = self.apply(segment, &group)? {
                     reporter.stands_at(&cursor, *size);
                     return Ok(Some(cursor));
                 }
-                reporter.progress.lines_done += batch.lines().len() as u64;
-                reporter.stands_at(batch.to(), *size);
+                reporter.progress.lines_done +=
+                    group.iter().map(|batch| batch.lines().len() as u64).sum::<u64>();
+                reporter.stands_at(last.to(), *size);
             }
-            Ok(None)
         };
         match size.saturating_sub(from.next_byte) {
             ..AHEAD_BYTES_MIN => apply(&mut read()),
@@ -145,10 +148,10 @@ impl Index {
         }
     }
 
-    fn apply(&mut self, segment: &Segment, batch: &Batch) -> Result<Applied> {
+    fn apply(&mut self, segment: &Segment, batches: &[Batch]) -> Result<Applied> {
         let path = segment.path.strip_prefix(&self.root).unwrap_or(&segment.path);
         let failed = self.failed();
-        apply::apply(&mut self.db, &segment.header, path, batch).map_err(failed)
+        apply::apply(&mut self.db, &segment.header, path, batches).map_err(failed)
     }
 
     /// Whether the lines from the last mark up to the cursor are there, and are those that were

@@ -2,7 +2,7 @@
 //!
 //! The **index** is SQLite in `index.sqlite`: the tables and views that a person queries. It is a
 //! **follower** of the journal: [`follow`] reads each segment on from its **cursor** in batches,
-//! and [`apply`] turns one batch into rows and moves the cursor, in one transaction. So a
+//! and [`apply`] turns a few into rows and moves the cursor, in one transaction. So a
 //! **rebuild** is reading from the first line again, and gives the same rows.
 //!
 //! The files are the truth. An index of another version or a broken one is thrown away and rebuilt;

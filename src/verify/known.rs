@@ -23,11 +23,11 @@ use crate::error::{Error, Result};
 use crate::journal::{Content, Cursor};
 
 /// Regions that are looked at together, by all threads; one has about half a megabyte.
-const REGIONS_MAX: usize = 128;
+const REGIONS_MAX: usize = 16;
 /// A disk does not get faster by more.
 const THREADS_MAX: usize = 8;
 /// Bytes of one region's parsed lines; a region of more is left to the reader of batches.
-const PARSED_BYTES_MAX: usize = 4 << 20;
+const PARSED_BYTES_MAX: usize = 2 << 20;
 const READ_BYTES: usize = 256 << 10;
 
 /// What lies between two marks, unchanged.
