@@ -1,7 +1,10 @@
 //! What survives what: the choice that a session makes when it starts.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::value::Value;
 
 /// When a returned call that records a step is safe, and from what.
@@ -28,6 +31,39 @@ pub enum Durability {
     ///
     /// Application crash and power cut: nothing is lost.
     Persisted,
+}
+
+impl Durability {
+    /// All there are, weakest first.
+    pub const ALL: [Self; 3] = [Self::Buffered, Self::Written, Self::Persisted];
+
+    /// The word for it: `buffered`, `written` or `persisted`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Buffered => "buffered",
+            Durability::Written => "written",
+            Durability::Persisted => "persisted",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    /// Reads the word.
+    fn from_str(word: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|durability| durability.as_str() == word);
+        found.ok_or_else(|| Error::InvalidValue {
+            what: "durability",
+            reason: format!("is {word:?}; it can be buffered, written or persisted"),
+        })
+    }
 }
 
 /// Most bytes that [`Durability::Buffered`] keeps in memory: 64 KiB, about a hundred records.
@@ -119,5 +155,19 @@ impl Missed {
         if self.reason.as_deref() != Some(reason) {
             self.reason = Some(reason.to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_durability_is_its_word() {
+        for durability in Durability::ALL {
+            assert_eq!(durability.to_string().parse::<Durability>().unwrap(), durability);
+        }
+        let error = "fsync".parse::<Durability>().unwrap_err().to_string();
+        assert_eq!(error, "durability is \"fsync\"; it can be buffered, written or persisted");
     }
 }

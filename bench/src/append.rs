@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fastrand::Rng;
-use tidelog::{SessionId, SessionOptions, Store, Telemetry};
+use tidelog::{Durability, SessionId, SessionOptions, Store, Telemetry};
 
 use crate::Outcome;
 use crate::records::record;
@@ -23,32 +23,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// What a returned call survives; persisted needs fewer records.
-    #[arg(long, value_enum, default_value = "written")]
+    #[arg(long, default_value_t)]
     durability: Durability,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Durability {
-    Buffered,
-    Written,
-    Persisted,
-}
-
-impl From<Durability> for tidelog::Durability {
-    fn from(durability: Durability) -> Self {
-        match durability {
-            Durability::Buffered => Self::Buffered,
-            Durability::Written => Self::Written,
-            Durability::Persisted => Self::Persisted,
-        }
-    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut rng = Rng::with_seed(7);
     let records: Vec<Telemetry> = (0..arguments.records).map(|_| record(&mut rng)).collect();
-    let options =
-        SessionOptions { durability: arguments.durability.into(), ..SessionOptions::default() };
+    let options = SessionOptions { durability: arguments.durability, ..SessionOptions::default() };
     let (mut ours, mut theirs, mut ratios) = (vec![], vec![], vec![]);
     let (mut calls, mut writes) = (vec![], vec![]);
     for round in 0..=arguments.rounds {
@@ -98,7 +80,7 @@ fn tidelog(
         calls.push(now - before);
         before = now;
     }
-    session.wait_durable(tidelog::Durability::Written)?;
+    session.wait_durable(Durability::Written)?;
     Ok(calls)
 }
 

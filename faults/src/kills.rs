@@ -21,7 +21,6 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use fastrand::Rng;
 use tempfile::TempDir;
 use tidelog::Store;
@@ -177,7 +176,7 @@ fn folder() -> Result<TempDir> {
 }
 
 fn any_durability(rng: &mut Rng) -> Durability {
-    rng.choice(Durability::value_variants()).copied().unwrap_or(Durability::Written)
+    rng.choice(&Durability::ALL).copied().unwrap_or(Durability::Written)
 }
 
 /// Kills some processes that open the store. One that was done before is no kill.

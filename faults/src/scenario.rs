@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+pub use tidelog::Durability;
 use tidelog::OnMissed;
 
 use crate::Result;
@@ -55,34 +56,7 @@ pub enum Scenario {
     Mixed,
 }
 
-/// What the session is told to promise of a record whose call returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
-    /// Nothing, until it was persisted.
-    Buffered,
-    /// It survives the death of the process.
-    Written,
-    /// It survives a power cut.
-    Persisted,
-}
-
-impl From<Durability> for tidelog::Durability {
-    fn from(durability: Durability) -> Self {
-        match durability {
-            Durability::Buffered => Self::Buffered,
-            Durability::Written => Self::Written,
-            Durability::Persisted => Self::Persisted,
-        }
-    }
-}
-
 impl fmt::Display for Scenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
     }
@@ -124,7 +98,7 @@ impl Manner {
 
     fn options(&self) -> tidelog::SessionOptions {
         tidelog::SessionOptions {
-            durability: self.durability.into(),
+            durability: self.durability,
             segment_bytes_max: self.segment_bytes_max,
             persist_interval: Duration::from_millis(self.persist_interval_ms),
             on_missed: if self.raise { OnMissed::Raise } else { OnMissed::Count },

@@ -94,9 +94,10 @@ fn recover_segment(path: &Path, marker: Marker, held: HeldMarker) -> Result<Reco
     let mut file = disk::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("inspect", path))?.len();
     let end = newline_before(&mut file, length).map_err(Error::io("read", path))?.unwrap_or(length);
-    if end < length {
-        disk::truncate(path, end)?;
-    }
+    // also where nothing is cut: what is judged here the dead writer may not have persisted, and
+    // without its marker nobody would look again
+    disk::truncate(path, end)?;
+    disk::persist_folder_of(path)?;
     let last = last_line(&mut file, end).map_err(Error::io("read", path))?;
     let entry = line::read(&last).ok();
     Ok(Recovered {

@@ -40,8 +40,7 @@ impl Sharers {
     /// # Errors
     /// The store refused a call, or the words cannot be written.
     pub fn write(&self, store: &Path) -> Result<()> {
-        let options =
-            SessionOptions { durability: self.durability.into(), ..SessionOptions::default() };
+        let options = SessionOptions { durability: self.durability, ..SessionOptions::default() };
         let session = Store::open(store)?.start_session_with(SessionId::new("shared")?, options)?;
         let record = |thread: i64| -> Result<()> {
             for number in 0.. {
