@@ -11,7 +11,7 @@ use crate::support::{TestStore, session_id, telemetry};
 
 /// The first field of the answer is the magic; this is NFS's.
 const IS_NFS: &str = "inject=statfs:poke_exit=@arg2=6969000000000000";
-const RECORDS: i64 = 3_000;
+const RECORDS: i64 = 12_000;
 
 /// `tidelog` on a store, under changed system calls.
 fn under(injections: &[&str], store: &Path, arguments: &[&str]) -> Command {
