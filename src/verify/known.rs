@@ -49,7 +49,8 @@ struct ParsedLine {
 impl Verification<'_> {
     /// Takes what the index knows from the beginning of a segment on; where that ends.
     pub(super) fn known(&mut self, scan: &mut Scan<'_>, start: Cursor) -> Result<Cursor> {
-        let Some(number) = scan.indexed.map(|indexed| indexed.number) else { return Ok(start) };
+        let trusted = scan.indexed.filter(|_| self.trusts_index);
+        let Some(number) = trusted.map(|indexed| indexed.number) else { return Ok(start) };
         let mut known = Mark::first(start);
         loop {
             // an index that cannot be read is no reason not to read the file

@@ -322,3 +322,34 @@ fn a_line_that_was_written_anew_with_its_checksum_is_found() {
     let kinds: Vec<_> = verify(&store).findings.iter().map(|finding| finding.kind).collect();
     assert_eq!(kinds, [FindingKind::LineInvalid, FindingKind::IndexDiffers]);
 }
+
+#[test]
+fn thoroughly_not_even_an_index_that_was_made_to_agree_is_believed() {
+    let (_folder, store) = long_store();
+    store.refresh_index(&mut |_| {}).unwrap();
+    let path = store.root().join("logs/telemetry/session_long.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.contains("\"step\":700,")).unwrap();
+    let anew = line.replace("\"step\":700,", "\"step\":900,");
+    let text = text.replace(line, &anew);
+    fs::write(&path, &text).unwrap();
+    let db = rusqlite::Connection::open(store.root().join("index.sqlite")).unwrap();
+    let marks = "SELECT segment_no, line_no, byte FROM index_marks WHERE byte > 99999";
+    let marks: Vec<(i64, i64, i64)> = db
+        .prepare(marks)
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(!marks.is_empty());
+    for (segment, line, byte) in marks {
+        let crc = crc32fast::hash(&text.as_bytes()[..usize::try_from(byte).unwrap()]);
+        let sql = "UPDATE index_marks SET crc = ?1 WHERE segment_no = ?2 AND line_no = ?3";
+        db.execute(sql, (crc, segment, line)).unwrap();
+    }
+    drop(db);
+    let found = |report: VerifyReport| report.findings.iter().any(|it| it.line == Some(702));
+    assert!(!found(verify(&store)));
+    assert!(found(store.verify_thoroughly(&mut |_| {}).unwrap()));
+}

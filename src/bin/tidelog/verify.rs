@@ -14,14 +14,22 @@ use crate::text;
 /// copies of emergency events, and the index against the files. Changes nothing. Ends with exit
 /// code 3 if it found damage.
 #[derive(Args)]
-pub(crate) struct Verify {}
+pub(crate) struct Verify {
+    /// Parse every line again, also those that the index has read, and compare the chain of hashes
+    #[arg(long)]
+    thorough: bool,
+}
 
 impl Verify {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let store =
             Store::open_read_only(context.store_path()).map_err(CliError::damage_on_open)?;
         let bar = Bar::new("verifying");
-        let report = store.verify(&mut |progress| bar.show(progress))?;
+        let mut show = |progress| bar.show(progress);
+        let report = match self.thorough {
+            true => store.verify_thoroughly(&mut show)?,
+            false => store.verify(&mut show)?,
+        };
         drop(bar);
         match context.json {
             true => output.json(&report)?,
