@@ -25,8 +25,11 @@ use promise::Promises;
 pub enum Crash {
     /// The process died, or ended: what the system holds is there.
     Application,
-    /// What was not persisted may be gone.
+    /// What was not persisted may be gone, from the end.
     Power,
+    /// As a power cut, on a disk that writes what was not persisted in any order: an earlier record
+    /// may be gone though a later one is there.
+    PowerInAnyOrder,
 }
 
 /// One run of the program under test.
@@ -57,7 +60,7 @@ impl Run {
     fn keeps_what_returned(&self) -> bool {
         match (self.task.durability, self.crash) {
             (Durability::Persisted, _) | (Durability::Written, Crash::Application) => true,
-            (Durability::Buffered, _) | (Durability::Written, Crash::Power) => false,
+            (Durability::Buffered | Durability::Written, _) => false,
         }
     }
 }

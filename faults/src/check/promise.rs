@@ -34,7 +34,8 @@ pub(super) type Steps = BTreeMap<(String, i64), (u64, Owed)>;
 pub(super) struct Promises {
     pub(super) records: Steps,
     pub(super) basins: Steps,
-    /// The steps of records and points that returned, in order, by session and start.
+    /// The steps of records and points that returned, in order, by session and start; none of a
+    /// crash that keeps no order.
     pub(super) parts: Vec<(String, Vec<i64>)>,
     /// Session and attempt of each start that returned.
     pub(super) starts: BTreeSet<(String, u32)>,
@@ -64,7 +65,7 @@ impl Promises {
     pub(super) fn of(runs: &[Run]) -> Self {
         let mut promises = Self::default();
         for run in runs {
-            promises.power_cut |= run.crash == Crash::Power;
+            promises.power_cut |= run.crash != Crash::Application;
             Reader {
                 run,
                 promises: &mut promises,
@@ -197,7 +198,9 @@ impl Reader<'_> {
     }
 
     fn returned(&mut self, key: (String, i64)) {
-        if let Some((_, steps)) = self.promises.parts.last_mut() {
+        if self.run.crash != Crash::PowerInAnyOrder
+            && let Some((_, steps)) = self.promises.parts.last_mut()
+        {
             steps.push(key.1);
         }
         self.unpersisted.push(key);
@@ -211,7 +214,7 @@ impl Reader<'_> {
 
     /// What was told to be lost is neither owed nor a hole.
     fn give_up(&mut self) {
-        if self.run.crash == Crash::Power {
+        if self.run.crash != Crash::Application {
             self.unpersisted.clear();
             self.promises.given_up = true;
             self.promises.parts.push((self.session.clone(), Vec::new()));

@@ -149,7 +149,7 @@ fn look(
             let state = State {
                 name: format!("{} without persist {number}, event {point}", scene.name),
                 tree: deaf.tree(point, &fates, false),
-                runs: scene.runs(deaf.history, point, Crash::Power),
+                runs: scene.runs(deaf.history, point, Crash::PowerInAnyOrder),
             };
             if !visit::check_state(&state)?.is_empty() {
                 return Ok((visited, true));

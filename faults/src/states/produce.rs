@@ -88,7 +88,7 @@ impl Producer<'_> {
         let limit = limit.saturating_sub(1);
         let chosen = choose::choose(self.disk.history, &pending, limit, &mut self.rng);
         self.exhaustive_points += usize::from(chosen.is_exhaustive);
-        chosen.fates.iter().try_for_each(|fates| self.send(point, fates, Crash::Power))
+        chosen.fates.iter().try_for_each(|fates| self.send(point, fates, Crash::PowerInAnyOrder))
     }
 
     fn send(&mut self, point: usize, fates: &Fates, crash: Crash) -> Result<()> {
