@@ -90,12 +90,26 @@ impl HeldMarker {
     }
 }
 
+/// The ending of a marker's name.
+const MARKER: &str = "json";
 /// The ending of the file that holds a segment's [reserve](super::reserve).
 const RESERVE: &str = "reserve";
 
 /// Where a segment's reserve lies. It never outlives the marker.
 pub(super) fn reserve_path(root: &Path, segment: SegmentId) -> PathBuf {
     folder(root).join(format!("{segment}.{RESERVE}"))
+}
+
+/// Removes each reserve whose marker is gone, as a power cut may leave it: of two names of one
+/// folder, the disk may have kept the removal of either. A live writer's marker is there before its
+/// reserve and after it.
+pub(super) fn remove_ownerless_reserves(root: &Path) -> Result<()> {
+    for path in files_ending(&folder(root), RESERVE)? {
+        if !path.with_extension(MARKER).exists() {
+            disk::remove_unpersisted(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The file whose lock is the turn.
@@ -135,6 +149,10 @@ pub(crate) fn is_announced(root: &Path, file: &str, segment: SegmentId) -> Resul
 }
 
 fn marker_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    files_ending(folder, MARKER)
+}
+
+fn files_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Error::io("list", folder))?,
@@ -142,7 +160,7 @@ fn marker_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(Error::io("list", folder))?.path();
-        if path.extension().is_some_and(|ending| ending == "json") {
+        if path.extension().is_some_and(|found| found == ending) {
             paths.push(path);
         }
     }

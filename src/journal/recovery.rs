@@ -43,6 +43,7 @@ pub(crate) fn recover(root: &Path, mut seal: impl FnMut(Recovered) -> Result<()>
             recover_one(root, *dead, &mut seal).ok();
         }
     }
+    marker::remove_ownerless_reserves(root).ok(); // 256 KiB less, and nobody is kept from recording
     Ok(())
 }
 
@@ -183,6 +184,21 @@ mod tests {
         dead_marker(folder.path(), "logs/telemetry/session_run-7.jsonl");
         assert_eq!(recovered(folder.path()), 0);
         assert_eq!(markers(folder.path()), 0);
+    }
+
+    #[test]
+    fn a_reserve_without_its_marker_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let _live = SegmentWriter::create(folder.path(), header(), &[]).unwrap();
+        let ownerless = marker::reserve_path(folder.path(), SegmentId::random());
+        fs::write(&ownerless, "").unwrap();
+        recovered(folder.path());
+        let left = fs::read_dir(ownerless.parent().unwrap()).unwrap().count();
+        assert_eq!(
+            (ownerless.exists(), left),
+            (false, 3),
+            "marker, reserve and turn of the live one"
+        );
     }
 
     #[test]
