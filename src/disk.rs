@@ -18,6 +18,7 @@ use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
+use crate::fork::Process;
 
 /// Creates a folder and its parents, and persists each new one.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
@@ -33,7 +34,8 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     match builder.create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(Error::io("create folder", path)(error)),
-        Ok(()) => persist_folder_of(path),
+        // a folder that stayed would count as persisted at the next try
+        Ok(()) => persist_folder_of(path).inspect_err(|_| drop(fs::remove_dir(path))),
     }
 }
 
@@ -201,10 +203,20 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A file under an exclusive lock; holding this is holding the lock.
 ///
-/// The lock is the operating system's (`flock`) and ends with the process, however it ends.
+/// The lock is the operating system's (`flock`) and ends with the process, however it ends. A forked
+/// child shares it: it is let go by the process that took it, for both.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     file: File,
+    process: Process,
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        if self.process.is_this() {
+            FileExt::unlock(&self.file).ok(); // closing it lets it go unless a child has it open
+        }
+    }
 }
 
 impl LockedFile {
@@ -214,7 +226,7 @@ impl LockedFile {
         FileExt::try_lock_exclusive(new.writer.get_ref()).map_err(cannot_lock(path))?;
         new.writer.write_all(content).map_err(Error::io("write", path))?;
         match new.finish_as_file()? {
-            Ok(file) => Ok(Self { file }),
+            Ok(file) => Ok(Self { file, process: Process::this() }),
             Err(_) => Err(Error::io("create", path)(io::ErrorKind::AlreadyExists.into())),
         }
     }
@@ -238,7 +250,7 @@ impl LockedFile {
     /// Takes the lock, or `None` if somebody else holds it.
     pub(crate) fn try_lock(file: File, path: &Path) -> Result<Option<Self>> {
         match FileExt::try_lock_exclusive(&file) {
-            Ok(()) => Ok(Some(Self { file })),
+            Ok(()) => Ok(Some(Self { file, process: Process::this() })),
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
                 Ok(None)
             }
@@ -264,7 +276,12 @@ impl LockedFile {
 
 /// Creates a file whose blocks are the caller's, on a disk that fills up afterwards. Not persisted.
 pub(crate) fn create_allocated(path: &Path, bytes: u64) -> Result<File> {
-    let file = create_new(path).map_err(Error::io("create", path))?;
+    let mut options = OpenOptions::new();
+    // not for appending: where the file system cannot reserve, the C library writes zeros at offsets
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(Error::io("create", path))?;
     allocate(&file, path, bytes).inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(file)
 }

@@ -16,9 +16,9 @@ pub enum Durability {
     /// Collected in memory, handed to the operating system when [`BUFFER_BYTES`] have come
     /// together and at least every [`persist_interval`](SessionOptions::persist_interval).
     ///
-    /// Application crash, `kill -9`: up to [`BUFFER_BYTES`] of the last lines are lost, and never
-    /// more than the last interval's. Power cut: the last interval's, and what the disk was about
-    /// to write.
+    /// Application crash, `kill -9`: up to [`BUFFER_BYTES`] of the last lines are lost, and while the
+    /// disk takes them never more than the last interval's. Power cut: the last interval's, and what
+    /// the disk was about to write. Lines that the disk refuses wait in memory, too.
     Buffered,
     /// In the operating system when the call returns.
     ///
@@ -100,7 +100,8 @@ pub struct SessionOptions {
     pub metadata: Option<Value>,
     /// What a returned call survives.
     pub durability: Durability,
-    /// Between two persists in the background; [`PERSIST_INTERVAL`]. At least a millisecond.
+    /// Between two persists in the background; [`PERSIST_INTERVAL`]. At least a millisecond and at
+    /// most a day.
     pub persist_interval: Duration,
     /// What happens when the disk refuses a record.
     pub on_missed: OnMissed,

@@ -14,6 +14,8 @@ use crate::store::lock;
 
 /// Shorter intervals would keep the thread busy with itself.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// Longer ones have no moment on the clock at their end.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The thread that persists; dropped, it ends.
 #[derive(Debug)]
@@ -88,7 +90,7 @@ impl Drop for Persister {
 }
 
 fn interval(recorder: &Recorder) -> Duration {
-    recorder.options().persist_interval.max(INTERVAL_MIN)
+    recorder.options().persist_interval.clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
 impl Live {

@@ -10,8 +10,6 @@ mod sql;
 pub use rows::{CheckpointRow, EmergencyRow, GapRow, SessionRow, SessionStats, TrajectoryPoint};
 pub use sql::SqlValue;
 
-use std::sync::{Arc, Mutex};
-
 use rusqlite::{OptionalExtension, Params, Row};
 
 use crate::checkpoint::{self, Checkpoint};
@@ -19,7 +17,7 @@ use crate::entry::Action;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
 use crate::index::{Index, Progress};
-use crate::store::{Store, lock};
+use crate::store::{Pinned, Store};
 
 use rows::SavedCheckpoint;
 
@@ -188,7 +186,7 @@ impl Store {
     pub fn snapshot(&self, progress: &mut dyn FnMut(Progress)) -> Result<Store> {
         let index = self.caught_up(progress)?.pinned()?;
         let mut snapshot = self.clone();
-        snapshot.pinned = Some(Arc::new(Mutex::new(index)));
+        snapshot.pinned = Some(Pinned::new(index));
         Ok(snapshot)
     }
 
@@ -213,7 +211,7 @@ impl Store {
     /// Asks the snapshot's index, or one that has read everything.
     fn with_index<T>(&self, ask: impl FnOnce(&Index) -> Result<T>) -> Result<T> {
         match &self.pinned {
-            Some(pinned) => ask(&lock(pinned)),
+            Some(pinned) => ask(&*pinned.lock()?),
             None => ask(&self.caught_up(&mut |_| {})?),
         }
     }

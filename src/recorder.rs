@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fork::Process;
 use crate::ids::{SegmentId, SessionId, StoreId};
 use crate::journal::Header;
-use crate::journal::writer::{PersistHandle, SegmentWriter};
+use crate::journal::writer::{PersistHandle, Place, SegmentWriter};
 use crate::store::{self, lock};
 use crate::timestamp::Timestamp;
 
@@ -52,6 +52,16 @@ struct State {
     told_of: Option<SegmentId>,
     /// Until then no new segment is tried.
     pause_until: Option<Instant>,
+    /// What the reserve gave is about to be used.
+    lends_reserve: bool,
+}
+
+/// Where an entry stands, and how to persist it: after it the session may go on elsewhere.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) segment: SegmentId,
+    pub(crate) line: u32,
+    pub(crate) handle: PersistHandle,
 }
 
 /// Why a record is not in the segment.
@@ -81,6 +91,7 @@ impl Recorder {
             untold: None,
             told_of: None,
             pause_until: None,
+            lends_reserve: false,
         });
         Ok(Self { root, store, part, options, process: Process::this(), state })
     }
@@ -109,48 +120,47 @@ impl Recorder {
     ) -> Result<Recorded> {
         let mut state = lock(&self.state);
         match self.try_record(&mut state, line) {
-            Ok(()) if self.options.durability == Durability::Persisted => {
+            Ok(Some(handle)) => {
                 drop(state); // others may record while this one waits
-                self.persist_record()
+                self.persist_record(&handle)
             }
-            Ok(()) => Ok(Recorded::Kept),
+            Ok(None) => Ok(Recorded::Kept),
             Err(Refused::Input(error)) => Err(error),
             Err(Refused::Disk(error)) => self.miss(&mut state, step, error),
         }
     }
 
+    /// What is to be persisted before the call returns.
     fn try_record(
         &self,
         state: &mut State,
         line: impl FnOnce(Timestamp, &mut Vec<u8>) -> Result<()>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<PersistHandle>, Refused> {
         if state.writer.is_none() {
             return Err(Refused::Input(self.ended()));
         }
         let now = Timestamp::now();
         let writer = self.ready(state).map_err(Refused::Disk)?;
         let place = writer.place();
-        let has_gap = state.add_gap(now).map_err(Refused::Input)?;
+        let gap = state.add_gap(now).map_err(Refused::Input)?;
         let writer = state.writer.as_mut().ok_or_else(|| Refused::Input(self.ended()))?;
         if let Err(error) = writer.add(|buffer| line(now, buffer)) {
             writer.go_back(place);
             return Err(Refused::Input(error));
         }
-        let waits = self.options.durability == Durability::Buffered && !has_gap;
+        let waits = self.options.durability == Durability::Buffered && gap.is_none();
         if waits && writer.pending_bytes() < BUFFER_BYTES {
-            return Ok(());
+            return Ok(None);
         }
-        if let Err(error) = writer.flush() {
-            writer.go_back(place);
-            return Err(Refused::Disk(error));
-        }
-        state.gap = None;
-        Ok(())
+        state.flush(gap, place).map_err(Refused::Disk)?;
+        let is_persisted = self.options.durability == Durability::Persisted;
+        let writer = state.writer.as_ref().filter(|_| is_persisted);
+        Ok(writer.map(SegmentWriter::persist_handle))
     }
 
     /// The record is in the operating system; whether it is on disk is another matter.
-    fn persist_record(&self) -> Result<Recorded> {
-        match (self.persist_all(), self.options.on_missed) {
+    fn persist_record(&self, handle: &PersistHandle) -> Result<Recorded> {
+        match (self.persist_line(handle), self.options.on_missed) {
             (Ok(()), _) => Ok(Recorded::Kept),
             (Err(error), OnMissed::Raise) => Err(error),
             (Err(_), OnMissed::Count) => Ok(Recorded::NotPersisted),
@@ -168,13 +178,12 @@ impl Recorder {
         }
     }
 
-    /// Appends an entry that must not be missing: on a full disk it gets the reserve. The segment
-    /// and the line that it stands in. Not persisted.
-    pub(crate) fn append(&self, entry: &Entry) -> Result<(SegmentId, u32)> {
+    /// Appends an entry that must not be missing: on a full disk it gets the reserve. Not persisted.
+    pub(crate) fn append(&self, entry: &Entry) -> Result<Appended> {
         self.append_to(&mut lock(&self.state), entry)
     }
 
-    fn append_to(&self, state: &mut State, entry: &Entry) -> Result<(SegmentId, u32)> {
+    fn append_to(&self, state: &mut State, entry: &Entry) -> Result<Appended> {
         if state.writer.is_none() {
             return Err(self.ended());
         }
@@ -189,28 +198,30 @@ impl Recorder {
         appended
     }
 
-    fn try_append(&self, state: &mut State, entry: &Entry) -> Result<(SegmentId, u32)> {
+    fn try_append(&self, state: &mut State, entry: &Entry) -> Result<Appended> {
         let place = self.ready(state)?.place();
-        state.add_gap(entry.timestamp)?;
+        let gap = state.add_gap(entry.timestamp)?;
         let writer = state.writer.as_mut().ok_or_else(|| self.ended())?;
-        let segment = writer.header().segment;
+        let (segment, handle) = (writer.header().segment, writer.persist_handle());
         let added = writer.add(|buffer| line::write_checked(entry, buffer));
-        let written = added.and_then(|number| writer.flush().map(|()| number));
-        let number = written.inspect_err(|_| writer.go_back(place))?;
-        state.gap = None;
-        Ok((segment, number))
+        let line = added.inspect_err(|_| writer.go_back(place))?;
+        state.flush(gap, place)?;
+        Ok(Appended { segment, line, handle })
     }
 
     /// Does what needs a little space, and gives it the reserve if the disk is full. Records do not
     /// wait for it.
     pub(crate) fn with_reserve<T>(&self, mut action: impl FnMut() -> Result<T>) -> Result<T> {
+        lock(&self.state).lends_reserve = true;
         let done = loop {
             match action() {
                 Err(error) if disk::is_full(&error) && lock(&self.state).release_reserve() => {}
                 done => break done,
             }
         };
-        lock(&self.state).refill_reserve();
+        let mut state = lock(&self.state);
+        state.lends_reserve = false;
+        state.refill_reserve();
         done
     }
 
@@ -227,7 +238,7 @@ impl Recorder {
     fn go_on_elsewhere(&self, state: &mut State, broken: Option<Error>) -> Result<()> {
         let Some(old) = state.writer.as_mut() else { return Err(self.ended()) };
         if state.pause_until.is_some_and(|until| Instant::now() < until) {
-            return old.check();
+            return old.check().and_then(|()| old.check_numbers());
         }
         if broken.is_none() {
             old.flush()?;
@@ -284,26 +295,29 @@ impl Recorder {
 
     /// Persists everything recorded so far, or tells, once, that something earlier may not be.
     pub(crate) fn persist(&self) -> Result<()> {
-        let untold = lock(&self.state).untold.take();
-        untold.map_or(Ok(()), Err).and_then(|()| self.persist_all())
-    }
-
-    /// Persists everything recorded so far. After a failure the next record goes to a new segment.
-    pub(crate) fn persist_all(&self) -> Result<()> {
-        let (segment, flushed, handle) = {
+        let (flushed, handle) = {
             let mut state = lock(&self.state);
+            if let Some(untold) = state.untold.take() {
+                return Err(untold);
+            }
             let Some(writer) = state.writer.as_mut() else { return Err(self.ended()) };
-            (writer.header().segment, writer.flush(), writer.persist_handle())
+            (writer.flush(), writer.persist_handle())
         };
-        flushed.and_then(|()| handle.persist()).inspect_err(|_| self.leave_if_broken(segment))
+        flushed.and_then(|()| handle.persist()).inspect_err(|_| {
+            lock(&self.state).told_of = Some(handle.segment());
+            self.leave_if_broken();
+        })
     }
 
-    /// The caller knows of the failure, so nobody else is told.
-    fn leave_if_broken(&self, segment: SegmentId) {
+    /// Persists the segment that a line was written to. After a failure the next line goes to a new
+    /// segment, and who asks for everything to be persisted is told, too.
+    pub(crate) fn persist_line(&self, handle: &PersistHandle) -> Result<()> {
+        handle.persist().inspect_err(|_| self.leave_if_broken())
+    }
+
+    fn leave_if_broken(&self) {
         let mut state = lock(&self.state);
-        let writer = state.writer.as_ref().filter(|writer| writer.header().segment == segment);
-        if writer.is_some_and(|writer| writer.check().is_err()) {
-            state.told_of = Some(segment);
+        if state.writer.as_ref().is_some_and(|writer| writer.check().is_err()) {
             self.ready(&mut state).ok(); // the next record tries again
         }
     }
@@ -317,14 +331,18 @@ impl Recorder {
 
     fn flush_in_background(&self) -> Option<PersistHandle> {
         let mut state = lock(&self.state);
+        let lends_reserve = state.lends_reserve;
         let writer = state.writer.as_mut()?;
         writer.flush().ok(); // the lines stay, the next one tries again
-        writer.refill_reserve();
+        if !lends_reserve {
+            writer.top_up_reserve();
+        }
         Some(writer.persist_handle())
     }
 
-    /// Writes the last entry and seals the segment. Nothing is recorded afterwards, even if that
-    /// fails; the next open of the store marks the session as aborted then.
+    /// Writes the last entry and seals the segment; tells of a failed persist that nobody was told
+    /// of. Nothing is recorded afterwards, even if that fails; the next open of the store marks the
+    /// session as aborted then.
     pub(crate) fn end(&self, last: Option<&Entry>) -> Result<()> {
         let mut state = lock(&self.state);
         if state.writer.is_none() {
@@ -333,7 +351,8 @@ impl Recorder {
         let appended = last.map_or(Ok(()), |entry| self.append_to(&mut state, entry).map(|_| ()));
         let writer = state.writer.take();
         appended?;
-        writer.map_or(Ok(()), SegmentWriter::seal)
+        writer.map_or(Ok(()), SegmentWriter::seal)?;
+        state.untold.take().map_or(Ok(()), Err)
     }
 
     fn ended(&self) -> Error {
@@ -356,11 +375,25 @@ impl State {
         }
     }
 
-    /// Adds the line that tells of the missing records before the line that follows them; whether
-    /// there was anything to tell.
-    fn add_gap(&mut self, now: Timestamp) -> Result<bool> {
+    /// Hands the added lines to the operating system, or forgets those since `place` that did not
+    /// get there. The gap is told once its line is in the file.
+    fn flush(&mut self, gap: Option<u32>, place: Place) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let flushed = writer.flush();
+        if flushed.is_err() {
+            writer.go_back(place);
+        }
+        if gap.is_some_and(|line| line < writer.lines_in_file()) {
+            self.gap = None;
+        }
+        flushed
+    }
+
+    /// Adds the line that tells of the missing records before the line that follows them; its
+    /// number, if there was anything to tell.
+    fn add_gap(&mut self, now: Timestamp) -> Result<Option<u32>> {
         let (Some((since, missed)), Some(writer)) = (&self.gap, &mut self.writer) else {
-            return Ok(false);
+            return Ok(None);
         };
         let body = Body::Gap(Gap {
             records: missed.records,
@@ -369,8 +402,8 @@ impl State {
             since: *since,
             reason: missed.reason.clone().unwrap_or_default(),
         });
-        writer.add(|buffer| line::write_checked(&Entry { timestamp: now, body }, buffer))?;
-        Ok(true)
+        let entry = Entry { timestamp: now, body };
+        writer.add(|buffer| line::write_checked(&entry, buffer)).map(Some)
     }
 }
 

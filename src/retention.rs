@@ -22,7 +22,8 @@ impl Store {
         self.persister()?;
         let checkpoint = self.get_checkpoint(id)?;
         let path = checkpoint::path_of(self.root(), &checkpoint.file)?;
-        if !checkpoint.is_pruned() {
+        // again where an earlier try did not get to the end: its entry may not be persisted
+        if !checkpoint.is_pruned() || disk::is_file(&path) {
             // never before the creation, though the clock went back: the newer fact counts
             let timestamp = Timestamp::now().max(checkpoint.created_at);
             let (checkpoint_id, action) = (id.clone(), Action::Pruned);

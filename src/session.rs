@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
 use crate::journal::last_attempt;
 use crate::journal::marker::{self, Seen};
-use crate::recorder::Recorder;
+use crate::recorder::{Appended, Recorder};
 use crate::store::{Store, lock};
 use crate::telemetry::Telemetry;
 use crate::timestamp::Timestamp;
@@ -46,16 +46,8 @@ pub struct Session {
     attempt: u32,
     recorder: Arc<Recorder>,
     best_phi: Mutex<Option<f64>>,
-    /// What a forked child records to.
-    forked: Forked,
-}
-
-/// The session of a forked child, begun at its first call.
-#[derive(Debug, Default)]
-struct Forked {
-    session: OnceLock<Box<Session>>,
-    /// Only ever locked in a child, so no fork can leave it locked.
-    begins: Mutex<()>,
+    /// What a forked child records to, begun at its first call.
+    forked: OnceLock<Box<Session>>,
 }
 
 impl Store {
@@ -93,7 +85,7 @@ impl Store {
         let root = self.root().to_owned();
         let recorder = Arc::new(Recorder::begin(root, self.id(), part, options, &[first])?);
         persister.watch(&recorder);
-        let (best_phi, forked) = (Mutex::new(None), Forked::default());
+        let (best_phi, forked) = (Mutex::new(None), OnceLock::new());
         Ok(Session { store: self, id, attempt, recorder, best_phi, forked })
     }
 
@@ -166,15 +158,17 @@ impl Session {
         let event_id = emergency.event_id.clone();
         let body = Body::Emergency(Box::new(emergency));
         let mut entry = Entry { timestamp: Timestamp::now(), body };
-        let (segment, line) = here.recorder.append(&entry)?;
-        here.recorder.persist_all()?;
+        let appended = here.recorder.append(&entry)?;
+        let persisted = here.recorder.persist_line(&appended.handle);
         if let Body::Emergency(emergency) = &mut entry.body {
             emergency.session_id = Some(self.id.clone());
         }
         here.recorder.check_store()?;
-        let place = format!("{}-{line}", segment.short());
+        let place = format!("{}-{}", appended.segment.short(), appended.line);
         let copy = || emergency::write_copy(self.store.root(), &event_id, &entry, &place);
-        here.recorder.with_reserve(copy)
+        // in any case: where one is not on disk, the other may be
+        let copied = here.recorder.with_reserve(copy);
+        persisted.and(copied)
     }
 
     /// Saves model state as an NPZ file that numpy reads, and journals it. On return both are
@@ -196,22 +190,24 @@ impl Session {
         here.recorder.check_store()?;
         let created = checkpoint::save(self.store.root(), &new, expected)?;
         let (checkpoint_id, file) = (created.checkpoint_id.clone(), created.file.clone());
-        here.append(Body::CheckpointCreated(Box::new(created)))
+        let saved = here
+            .append(Body::CheckpointCreated(Box::new(created)))
             .inspect_err(|_| checkpoint::take_back(self.store.root(), &file))?;
         if here.is_best(phi) {
             let rank = Value::Dict(vec![(Value::Text("rank".into()), Value::Int(1))]);
-            here.append(Body::Checkpoint(CheckpointAction {
+            let ranked = here.append(Body::Checkpoint(CheckpointAction {
                 checkpoint_id: checkpoint_id.clone(),
                 action: Action::Ranked,
                 details: Some(rank),
             }))?;
+            here.recorder.persist_line(&ranked.handle)?;
         }
-        here.recorder.persist_all()?;
+        here.recorder.persist_line(&saved.handle)?;
         Ok(checkpoint_id)
     }
 
-    fn append(&self, body: Body) -> Result<()> {
-        self.recorder.append(&Entry { timestamp: Timestamp::now(), body }).map(|_| ())
+    fn append(&self, body: Body) -> Result<Appended> {
+        self.recorder.append(&Entry { timestamp: Timestamp::now(), body })
     }
 
     /// Whether Φ is above all before it; NaN never is.
@@ -227,7 +223,7 @@ impl Session {
     /// Persists everything recorded so far: it survives a power cut.
     ///
     /// # Errors
-    /// The disk refused, now or in the background since the last call: what was recorded before
+    /// The disk refused, now or since the last call, in the background or in another call: what was recorded before
     /// may not survive a power cut, and a second try could not know. What is recorded from now on
     /// goes to a new segment, about which the next call tells.
     pub fn persist(&self) -> Result<()> {
@@ -250,7 +246,9 @@ impl Session {
     /// Ends this part of the session. Persisted on return.
     ///
     /// # Errors
-    /// The end could not be written; the next open of the store marks the session as aborted.
+    /// The end could not be written or persisted; where the next open of the store does not find
+    /// it, it marks the session as aborted. Or the end is there, and a persist failed earlier of
+    /// which nobody was told: what was recorded before may not survive a power cut.
     pub fn end(self, outcome: Outcome) -> Result<()> {
         self.finish(outcome, None)
     }
@@ -266,7 +264,7 @@ impl Session {
     /// In a forked child it is the child's own part that ends, if it recorded anything.
     fn finish(&self, outcome: Outcome, reason: Option<String>) -> Result<()> {
         if !self.recorder.is_of_this_process() {
-            return match self.forked.session.get() {
+            return match self.forked.get() {
                 Some(child) => child.finish(outcome, reason),
                 None => Ok(()),
             };
@@ -281,13 +279,16 @@ impl Session {
         if self.recorder.is_of_this_process() {
             return Ok(self);
         }
-        let _turn = lock(&self.forked.begins);
-        if let Some(child) = self.forked.session.get() {
+        if let Some(child) = self.forked.get() {
             return child.here();
         }
         let options = self.recorder.options().clone();
         let child = self.store.here()?.begin_session(self.id.clone(), self.attempt, options)?;
-        self.forked.session.get_or_init(|| Box::new(child)).here()
+        // no lock, which another fork could leave locked: of two threads the slower one's is left
+        if let Err(slower) = self.forked.set(Box::new(child)) {
+            slower.finish(Outcome::Continued, Some("another thread was faster".into())).ok();
+        }
+        self.here()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::disk;
 use crate::durability::SessionOptions;
 use crate::entry::{Action, Body, CheckpointAction, EndedPart, Entry, Outcome, SessionEnded};
 use crate::error::{Error, Result};
+use crate::fork::Process;
 use crate::ids::{CheckpointId, SessionId, StoreId};
 use crate::index::Index;
 use crate::journal::FORMAT_VERSION;
@@ -28,7 +29,28 @@ use crate::value::Value;
 pub struct Store {
     inner: Arc<Inner>,
     /// The index that all queries ask, if this is a snapshot.
-    pub(crate) pinned: Option<Arc<Mutex<Index>>>,
+    pub(crate) pinned: Option<Pinned>,
+}
+
+/// An index within one reading transaction. A forked child must not use its parent's connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Pinned {
+    index: Arc<Mutex<Index>>,
+    process: Process,
+}
+
+impl Pinned {
+    pub(crate) fn new(index: Index) -> Self {
+        Self { index: Arc::new(Mutex::new(index)), process: Process::this() }
+    }
+
+    pub(crate) fn lock(&self) -> Result<MutexGuard<'_, Index>> {
+        if self.process.is_this() {
+            return Ok(lock(&self.index));
+        }
+        let reason = "a snapshot belongs to the process that took it; take another after a fork";
+        Err(Error::Query(reason.into()))
+    }
 }
 
 #[derive(Debug)]
@@ -39,15 +61,8 @@ struct Inner {
     persister: Option<Persister>,
     /// The store's own journal, begun at its first entry.
     journal: Mutex<Option<Recorder>>,
-    forked: Forked,
-}
-
-/// The store as a forked child opened it: threads and locks are its parent's.
-#[derive(Debug, Default)]
-struct Forked {
-    store: OnceLock<Store>,
-    /// Only ever locked in a child, so no fork can leave it locked.
-    opens: Mutex<()>,
+    /// The store as a forked child opened it: threads and locks are its parent's.
+    forked: OnceLock<Store>,
 }
 
 /// Every folder that a store may have.
@@ -108,7 +123,7 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io("find", root))?;
         let id = read_store_file(&root)?.store;
         refuse_linked_folders(&root)?;
-        let (journal, forked) = (Mutex::new(None), Forked::default());
+        let (journal, forked) = (Mutex::new(None), OnceLock::new());
         let inner = Arc::new(Inner { root, id, persister, journal, forked });
         Ok(Self { inner, pinned: None })
     }
@@ -154,8 +169,8 @@ impl Store {
         let entry = Entry { timestamp, body };
         let mut journal = lock(&here.inner.journal);
         if let Some(recorder) = journal.as_ref() {
-            recorder.append(&entry)?;
-            return recorder.persist_all();
+            let appended = recorder.append(&entry)?;
+            return recorder.persist_line(&appended.handle);
         }
         let options = SessionOptions::default();
         let root = here.root().to_owned();
@@ -168,12 +183,12 @@ impl Store {
         if self.inner.is_of_this_process() {
             return Ok(self.clone());
         }
-        let _turn = lock(&self.inner.forked.opens);
-        if let Some(child) = self.inner.forked.store.get() {
+        if let Some(child) = self.inner.forked.get() {
             return child.here();
         }
         let child = Store::open(self.root())?;
-        self.inner.forked.store.get_or_init(|| child).here()
+        // no lock, which another fork could leave locked
+        self.inner.forked.get_or_init(|| child).here()
     }
 
     /// Hands what this process buffers to the operating system, where every reader finds it.

@@ -161,6 +161,33 @@ fn a_failure_in_the_background_is_told_to_who_asks_next() {
 }
 
 #[test]
+fn the_end_tells_of_a_failure_of_which_nobody_was_told() {
+    let store = TestStore::new();
+    let persist_interval = Duration::from_millis(1);
+    let session = started(&store, SessionOptions { persist_interval, ..Default::default() });
+    fs::remove_file(&segments(&store.root())[0]).unwrap();
+    let start = Instant::now();
+    while segments(&store.root()).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        record(&session, 0..1);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let error = session.end(Outcome::Completed).unwrap_err();
+    assert!(matches!(error, Error::SegmentPoisoned { .. }), "{error}");
+    assert_eq!(store.store().sessions().unwrap()[0].status, "completed");
+}
+
+#[test]
+fn every_interval_can_be_chosen() {
+    let store = TestStore::new();
+    for persist_interval in [Duration::ZERO, Duration::MAX] {
+        let session = started(&store, SessionOptions { persist_interval, ..Default::default() });
+        record(&session, 0..1);
+        session.end(Outcome::Completed).unwrap();
+    }
+}
+
+#[test]
 fn training_goes_on_when_the_store_is_removed() {
     for on_missed in [OnMissed::Count, OnMissed::Raise] {
         let store = TestStore::new();
@@ -264,6 +291,8 @@ fn in_the_child(session: &Session, child: i64) {
         session.record_telemetry(1000 + child * 100 + step, &telemetry(0.5)).unwrap();
     }
     session.persist().unwrap();
+    let grandchild = fork(|| record(session, 5000..5001));
+    assert_eq!(wait(grandchild), 0);
 }
 
 #[allow(unsafe_code, reason = "there is no safe fork")]
@@ -298,9 +327,10 @@ fn a_forked_child_writes_a_segment_of_its_own() {
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
     store.reopen(); // the children left without an end
-    assert_eq!(segments(&store.root()).len(), 9);
+    assert_eq!(segments(&store.root()).len(), 1 + 8 + 8);
     let mut found = steps(&store.root());
-    found.retain(|step| *step > 1);
+    assert_eq!(found.iter().filter(|step| **step == 5000).count(), 8);
+    found.retain(|step| ![1, 5000].contains(step));
     found.sort();
     let children = (0..8).flat_map(|child| (0..50).map(move |step| 1000 + child * 100 + step));
     assert_eq!(found, std::iter::once(2).chain(children).collect::<Vec<_>>());

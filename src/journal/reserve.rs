@@ -26,13 +26,15 @@ pub(super) struct Reserve {
     /// None once everything was given back.
     file: Option<File>,
     bytes: u64,
+    /// The disk does not reserve, for another reason than that it is full.
+    is_refused: bool,
 }
 
 impl Reserve {
     /// Takes the space, if there is any.
     pub(super) fn take(root: &Path, header: &Header) -> Self {
-        let mut reserve =
-            Self { path: marker::reserve_path(root, header.segment), file: None, bytes: 0 };
+        let path = marker::reserve_path(root, header.segment);
+        let mut reserve = Self { path, file: None, bytes: 0, is_refused: false };
         reserve.refill();
         reserve
     }
@@ -40,23 +42,28 @@ impl Reserve {
     /// Takes back what was given, or as much of it as the disk has left.
     pub(super) fn refill(&mut self) {
         let mut wanted = RESERVE_BYTES;
-        while wanted > self.bytes && !self.takes(wanted) {
+        while wanted > self.bytes && !self.is_refused && !self.takes(wanted) {
             wanted -= BLOCK_BYTES;
+        }
+    }
+
+    /// Takes back what was given, in one try.
+    pub(super) fn top_up(&mut self) {
+        if self.bytes < RESERVE_BYTES && !self.is_refused {
+            self.takes(RESERVE_BYTES);
         }
     }
 
     fn takes(&mut self, bytes: u64) -> bool {
         let taken = match &self.file {
-            Some(file) => disk::allocate(file, &self.path, bytes).is_ok(),
-            None => {
-                self.file = disk::create_allocated(&self.path, bytes).ok();
-                self.file.is_some()
-            }
+            Some(file) => disk::allocate(file, &self.path, bytes),
+            None => disk::create_allocated(&self.path, bytes).map(|file| self.file = Some(file)),
         };
-        if taken {
-            self.bytes = bytes;
+        match taken {
+            Ok(()) => self.bytes = bytes,
+            Err(error) => self.is_refused = !disk::is_full(&error),
         }
-        taken
+        self.bytes == bytes
     }
 
     /// Gives a piece back to the disk, at last the file itself; whether there was anything to give.

@@ -19,6 +19,7 @@ use crate::disk;
 use crate::entry::Entry;
 use crate::entry::line;
 use crate::error::{Error, Result};
+use crate::ids::SegmentId;
 
 /// The one writer of one segment.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ pub(crate) struct Pending {
 /// Where a writer stood, to go back to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    bytes: usize,
-    lines: u32,
+    byte: u64,
+    line: u32,
 }
 
 /// What the writer and those who persist tell each other.
@@ -103,12 +104,18 @@ fn create_file(root: &Path, folder: &Path, header: &Header) -> Result<(File, Pat
 /// What is needed to persist a segment from another thread.
 #[derive(Debug, Clone)]
 pub(crate) struct PersistHandle {
+    segment: SegmentId,
     file: Arc<File>,
     path: PathBuf,
     state: Arc<State>,
 }
 
 impl PersistHandle {
+    /// The segment.
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
     /// Persists what was written before the call; nothing to do costs nothing.
     ///
     /// A failure closes the segment: after a failed persist the system may have dropped the bytes,
@@ -191,6 +198,14 @@ impl SegmentWriter {
         self.next_line >= SEGMENT_LINES_MAX - SPARE_LINES
     }
 
+    /// Whether another line would have a number.
+    pub(crate) fn check_numbers(&self) -> Result<()> {
+        match self.has_all_lines() {
+            true => Err(Error::SegmentFull { path: self.path.clone(), limit: SEGMENT_LINES_MAX }),
+            false => Ok(()),
+        }
+    }
+
     /// Why nothing is written any more.
     pub(crate) fn check(&self) -> Result<()> {
         self.state.check(&self.path)
@@ -213,14 +228,21 @@ impl SegmentWriter {
 
     /// Where the next line is added.
     pub(crate) fn place(&self) -> Place {
-        Place { bytes: self.pending.bytes.len(), lines: self.pending.lines }
+        Place { byte: self.bytes + self.pending.bytes.len() as u64, line: self.next_line }
     }
 
-    /// Forgets the lines added since, none of which is in the file.
+    /// Forgets the lines added since that are not in the file.
     pub(crate) fn go_back(&mut self, place: Place) {
-        self.next_line -= self.pending.lines.saturating_sub(place.lines);
-        self.pending.lines = place.lines;
-        self.pending.bytes.truncate(place.bytes);
+        let kept_bytes = usize::try_from(place.byte.saturating_sub(self.bytes));
+        self.pending.bytes.truncate(kept_bytes.unwrap_or(usize::MAX));
+        let in_file = self.lines_in_file();
+        self.pending.lines = place.line.saturating_sub(in_file);
+        self.next_line = in_file + self.pending.lines;
+    }
+
+    /// How many lines are in the file, the header included: the number of the first that is not.
+    pub(crate) fn lines_in_file(&self) -> u32 {
+        self.next_line - self.pending.lines
     }
 
     /// Bytes that are not in the file yet.
@@ -228,8 +250,8 @@ impl SegmentWriter {
         self.pending.bytes.len()
     }
 
-    /// Hands all added lines to the operating system, whole or not at all. They stay added if that
-    /// fails.
+    /// Hands all added lines to the operating system. If that fails, those that are whole in the
+    /// file stay there, as a reader may have seen them, and the others stay added.
     ///
     /// On return they survive the death of this process, not yet a power cut.
     pub(crate) fn flush(&mut self) -> Result<()> {
@@ -237,23 +259,34 @@ impl SegmentWriter {
         if self.pending.lines == 0 {
             return Ok(());
         }
-        if let Err(error) = (&*self.file).write_all(&self.pending.bytes) {
-            self.take_back_partial_line();
-            return Err(Error::io("write", &self.path)(error));
+        let (written, result) = write_as_much_as_possible(&self.file, &self.pending.bytes);
+        if written > 0 {
+            self.state.unpersisted.store(true, Ordering::Release);
         }
-        self.bytes += self.pending.bytes.len() as u64;
+        if result.is_err() {
+            return self.keep_whole_lines(written, result);
+        }
+        self.bytes += written as u64;
         self.pending.bytes.clear();
         self.pending.bytes.shrink_to(KEPT_BYTES);
         self.pending.lines = 0;
-        self.state.unpersisted.store(true, Ordering::Release);
         Ok(())
     }
 
     /// A failed write may have left the beginning of a line; the next one must not follow it.
-    fn take_back_partial_line(&self) {
-        if let Err(error) = self.file.set_len(self.bytes) {
+    fn keep_whole_lines(&mut self, written: usize, result: io::Result<()>) -> Result<()> {
+        let in_file = self.pending.bytes.get(..written).unwrap_or_default();
+        let whole = memchr::memrchr(b'\n', in_file).map_or(0, |newline| newline + 1);
+        let lines = memchr::memchr_iter(b'\n', in_file).count();
+        self.bytes += whole as u64;
+        self.pending.bytes.drain(..whole);
+        self.pending.lines -= u32::try_from(lines).unwrap_or(self.pending.lines);
+        if written > whole
+            && let Err(error) = self.file.set_len(self.bytes)
+        {
             self.state.poison(&format!("the beginning of a line could not be cut: {error}"));
         }
+        result.map_err(Error::io("write", &self.path))
     }
 
     /// Gives space back to a full disk; whether there was any.
@@ -261,16 +294,24 @@ impl SegmentWriter {
         self.reserve.as_mut().is_some_and(Reserve::release)
     }
 
-    /// Takes back the space that was given.
+    /// Takes back the space that was given, or what is left of it.
     pub(crate) fn refill_reserve(&mut self) {
         if let Some(reserve) = &mut self.reserve {
             reserve.refill();
         }
     }
 
+    /// Takes back all the space that was given, if there is so much again; one quick try.
+    pub(crate) fn top_up_reserve(&mut self) {
+        if let Some(reserve) = &mut self.reserve {
+            reserve.top_up();
+        }
+    }
+
     /// For those who persist without stopping the writer.
     pub(crate) fn persist_handle(&self) -> PersistHandle {
         PersistHandle {
+            segment: self.header.segment,
             file: Arc::clone(&self.file),
             path: self.path.clone(),
             state: Arc::clone(&self.state),
@@ -301,6 +342,20 @@ impl SegmentWriter {
     }
 }
 
+/// How many bytes the file took, and why not all.
+fn write_as_much_as_possible(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
 /// For a gap and an end after the last record, and for what is buffered.
 const SPARE_LINES: u32 = 64 << 10;
 
@@ -323,9 +378,46 @@ mod tests {
     fn a_persist_that_failed_is_not_forgotten() {
         let path = PathBuf::from("/dev/full"); // it cannot be persisted
         let file = Arc::new(File::options().write(true).open(&path).unwrap());
-        let handle = PersistHandle { file, path, state: Arc::default() };
+        let segment = SegmentId::random();
+        let handle = PersistHandle { segment, file, path, state: Arc::default() };
         handle.state.unpersisted.store(true, Ordering::Release);
         assert!(matches!(handle.persist(), Err(Error::Io { .. })));
         assert!(matches!(handle.persist(), Err(Error::SegmentPoisoned { .. })));
+    }
+
+    fn writer(folder: &Path) -> SegmentWriter {
+        SegmentWriter::create(folder, Header::new(crate::ids::StoreId::random(), None), &[])
+            .unwrap()
+    }
+
+    fn add(writer: &mut SegmentWriter, line: &str) {
+        writer
+            .add(|buffer| {
+                buffer.extend_from_slice(line.as_bytes());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn whole_lines_of_a_failed_write_stay_and_are_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path());
+        let before = writer.bytes;
+        let place = writer.place();
+        add(&mut writer, "first\n");
+        add(&mut writer, "second\n");
+        // what a full disk took of both
+        (&*writer.file).write_all(b"first\nsec").unwrap();
+        let full = Err(io::ErrorKind::StorageFull.into());
+        assert!(writer.keep_whole_lines(9, full).is_err());
+        assert_eq!((writer.lines_in_file(), writer.pending.lines), (2, 1));
+        writer.go_back(place);
+        assert_eq!((writer.next_line, writer.pending_bytes()), (2, 0));
+        add(&mut writer, "third\n");
+        writer.flush().unwrap();
+        let text = std::fs::read_to_string(&writer.path).unwrap();
+        assert_eq!(text.get(usize::try_from(before).unwrap()..).unwrap(), "first\nthird\n");
+        assert_eq!(writer.next_line, 3);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::{Connection, ErrorCode, Statement};
 
 use crate::error::{Error, Result};
-use crate::store::{Store, lock};
+use crate::store::Store;
 
 /// A value of a column: NULL, integer, real, text or blob. NaN is the text `NaN`.
 pub use rusqlite::types::Value as SqlValue;
@@ -29,7 +29,7 @@ impl Store {
         let Some(pinned) = &self.pinned else {
             return self.snapshot(&mut |_| {})?.sql(sql, on_columns, on_row);
         };
-        let index = lock(pinned);
+        let index = pinned.lock()?;
         run(index.db(), sql, on_columns, on_row).map_err(|fault| match fault {
             Fault::Refused(reason) => Error::Query(reason),
             Fault::Sqlite(error) if is_about_the_statement(&error) => {
