@@ -1,4 +1,5 @@
-//! Breaks tidelog on purpose; ends with code 1 if it did not keep a promise.
+//! Breaks tidelog on purpose; ends with code 1 if it did not keep a promise, with 3 if something
+//! that was asked for was not tried.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its results")]
 
@@ -9,6 +10,9 @@ use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
 use tidelog_faults::{Options, Report, Result, cuts, environment, kills, states, syscalls};
+
+/// Exit code of a run that proves less than it was asked for: nothing executed, or something skipped.
+const NOT_TRIED: u8 = 3;
 
 /// Breaks tidelog on purpose, and says which promises were not kept.
 #[derive(Parser)]
@@ -137,5 +141,9 @@ fn main() -> Result<ExitCode> {
 
 fn print(report: &Report) -> ExitCode {
     println!("{report}");
-    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match report.violations.is_empty() {
+        false => ExitCode::FAILURE,
+        true if report.executed == 0 || !report.skipped.is_empty() => ExitCode::from(NOT_TRIED),
+        true => ExitCode::SUCCESS,
+    }
 }
