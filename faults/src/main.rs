@@ -70,7 +70,11 @@ enum Command {
     /// The same with one persist ignored at a time, which must show; runs: states a persist at most
     DeafStates(Size),
     /// The machine around fails: disks full, read-only, slow or gone; once each, best as root
-    Environment(Share),
+    Environment {
+        /// What records hold
+        #[arg(long, default_value_t = 7)]
+        seed: u64,
+    },
     /// Every system call fails once, from then on, or kills; runs: faults, all by default
     Syscalls(Share),
 }
@@ -131,7 +135,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Kills(size) => kills::run(&size.options()?)?,
         Command::Cuts(size) => cuts::run(&size.options()?)?,
-        Command::Environment(share) => environment::run(&share.options()?)?,
+        Command::Environment { seed } => environment::run(std::env::current_exe()?, seed)?,
         Command::Syscalls(share) => syscalls::run(&share.options()?)?,
         Command::States(size) => states::run(&size.options()?)?,
         Command::DeafStates(size) => states::run_deaf(&size.options()?)?,

@@ -8,8 +8,8 @@ use tidelog::{
 };
 use tidelog_faults::environment;
 
-use super::{check, options};
-use crate::support::{TestStore, is_root, session_id, telemetry};
+use super::check;
+use crate::support::{TestStore, is_root, program, session_id, telemetry};
 
 /// Of the cases, those that need neither root nor loop devices.
 const CASES_FOR_ANYBODY: usize = 6;
@@ -19,7 +19,7 @@ const CASES: usize = 24;
 #[test]
 fn training_goes_on_whatever_the_machine_does() {
     let cases = if is_root() { CASES } else { CASES_FOR_ANYBODY };
-    check(&environment::run(&options(usize::MAX)).unwrap(), cases);
+    check(&environment::run(program("tidelog-faults"), 7).unwrap(), cases);
 }
 
 /// A session in a store one of whose folders is a file now.

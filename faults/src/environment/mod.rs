@@ -16,7 +16,7 @@ mod refused;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Options, Report, Result, pool};
+use crate::{Report, Result, pool};
 use driver::Driver;
 
 /// One thing that fails.
@@ -75,12 +75,12 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Runs every case; `options.runs` is not asked, there is one of each.
+/// Runs every case once with the program `tidelog-faults`.
 ///
 /// # Errors
 /// A thread cannot be started. A case that fails is a violation.
-pub fn run(options: &Options) -> Result<Report> {
-    let lab = Lab { program: options.program.clone(), seed: options.seed };
+pub fn run(program: PathBuf, seed: u64) -> Result<Report> {
+    let lab = Lab { program, seed };
     pool::each(&CASES, |(name, case)| {
         let mut report = Report::default();
         match case(&lab) {
