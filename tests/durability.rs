@@ -295,7 +295,7 @@ fn in_the_child(session: &Session, child: i64) {
     assert_eq!(wait(grandchild), 0);
 }
 
-#[allow(unsafe_code, reason = "there is no safe fork")]
+#[expect(unsafe_code, reason = "there is no safe fork")]
 fn fork(child: impl FnOnce()) -> i32 {
     // SAFETY: the child uses what the test is about, and leaves without running destructors.
     match unsafe { libc::fork() } {
@@ -307,7 +307,7 @@ fn fork(child: impl FnOnce()) -> i32 {
     }
 }
 
-#[allow(unsafe_code, reason = "there is no safe fork")]
+#[expect(unsafe_code, reason = "there is no safe fork")]
 fn wait(pid: i32) -> i32 {
     let mut status = -1;
     // SAFETY: the pid is a child's and the status is ours.
