@@ -37,6 +37,9 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What a harness returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// How much a long run does if nobody says how much.
+pub const RUNS_DEFAULT: usize = 2000;
+
 /// What every harness is told.
 #[derive(Debug, Clone)]
 pub struct Options {

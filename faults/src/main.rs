@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
-use tidelog_faults::{Options, Report, Result, cuts, environment, kills, states, syscalls};
+use tidelog_faults::{Options, RUNS_DEFAULT, Report, Result, cuts, environment, kills, states, syscalls};
 
 /// Exit code of a run that proves less than it was asked for: nothing executed, or something skipped.
 const NOT_TRIED: u8 = 3;
@@ -98,7 +98,7 @@ impl Share {
 #[derive(clap::Args)]
 struct Size {
     /// How much to do
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = RUNS_DEFAULT)]
     runs: usize,
     /// What choices are drawn from
     #[arg(long, default_value_t = 7)]

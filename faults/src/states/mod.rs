@@ -24,22 +24,28 @@ mod tree;
 mod visit;
 
 use crate::scenario::Scenario;
-use crate::{Options, Report, Result};
+use crate::{Options, RUNS_DEFAULT, Report, Result};
 use history::History;
 use scenes::Scene;
 
-/// Visits the crash states of every scene; `runs` is how many of each at most.
+/// Visits the crash states of every scene; `runs` is how many of each at most. A long run that
+/// leaves out a crash point is a violation: nobody would see that the scene outgrew it.
 ///
 /// # Errors
 /// The program under test cannot be run, or a state cannot be written.
 pub fn run(options: &Options) -> Result<Report> {
     each_scene(options, |scene, history| {
-        let mut counts = Vec::new();
+        let mut counts = produce::Counts::default();
         let mut report = visit::visit(|states| {
             counts = produce::produce(options, scene, history, states)?;
             Ok(())
         })?;
-        for (what, count) in counts {
+        if options.runs >= RUNS_DEFAULT && counts.visited < counts.points {
+            let produce::Counts { visited, points, .. } = counts;
+            let left_out = format!("{}: {visited} of {points} crash points visited", scene.name);
+            report.violations.push(left_out);
+        }
+        for (what, count) in counts.by_name() {
             report.count(&format!("{what} of {}", scene.name), count);
         }
         Ok(report)

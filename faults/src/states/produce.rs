@@ -16,6 +16,26 @@ use crate::{Options, Result};
 /// A point is worth at least the death of the process, and power that takes all or nothing.
 const STATES_MIN: usize = 3;
 
+/// How many there are of what.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) points: usize,
+    pub(super) visited: usize,
+    exhaustively: usize,
+    states: usize,
+}
+
+impl Counts {
+    pub(super) fn by_name(&self) -> [(&'static str, usize); 4] {
+        [
+            ("crash points", self.points),
+            ("crash points visited", self.visited),
+            ("crash points visited exhaustively", self.exhaustively),
+            ("states", self.states),
+        ]
+    }
+}
+
 struct Producer<'a> {
     scene: &'a Scene,
     disk: Disk<'a>,
@@ -26,7 +46,7 @@ struct Producer<'a> {
     exhaustive_points: usize,
 }
 
-/// Sends the states and says how many there are of what. At most `runs` states, but two for each
+/// Sends the states and says how many there are of what. At most `runs` states, but three for each
 /// point; points that these do not suffice for are left out, drawn from the seed.
 ///
 /// # Errors
@@ -36,7 +56,7 @@ pub(super) fn produce(
     scene: &Scene,
     history: &History,
     states: &SyncSender<State>,
-) -> Result<Vec<(&'static str, usize)>> {
+) -> Result<Counts> {
     let mut producer = Producer {
         scene,
         disk: Disk::new(history, None),
@@ -53,12 +73,12 @@ pub(super) fn produce(
         producer.point(*point, left / (visited.len() - number))?;
         left = left.saturating_sub(producer.sent.len() - before);
     }
-    Ok(vec![
-        ("crash points", all.len()),
-        ("crash points visited", visited.len()),
-        ("crash points visited exhaustively", producer.exhaustive_points),
-        ("states", producer.sent.len()),
-    ])
+    Ok(Counts {
+        points: all.len(),
+        visited: visited.len(),
+        exhaustively: producer.exhaustive_points,
+        states: producer.sent.len(),
+    })
 }
 
 impl Producer<'_> {
