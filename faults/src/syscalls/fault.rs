@@ -5,19 +5,21 @@ use std::fmt;
 use super::trace::Call;
 
 /// The calls that a store depends on, with the errors that each is known to return. `EINTR` only
-/// ever comes once: for ever it would mean that nobody may ask again.
+/// ever comes once: for ever it would mean that nobody may ask again. Left out is what would be a
+/// lie and not a fault: that a file is not there (`ENOENT`), or is (`EEXIST`), or that another holds
+/// a lock (`EWOULDBLOCK`). The store has to believe these; the harness `environment` makes them true.
 const CALLS: [(&str, &[&str]); 17] = [
     ("write", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
-    ("pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EINTR"]),
+    ("pwrite64", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
     ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
     ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
-    ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS", "EMFILE", "EACCES"]),
-    ("rename", &["EIO", "ENOSPC", "EDQUOT", "EROFS"]),
-    ("renameat2", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINVAL"]),
-    ("linkat", &["EIO", "ENOSPC", "EDQUOT", "EROFS"]),
+    ("openat", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS", "EMFILE", "ENFILE", "EACCES"]),
+    ("rename", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES"]),
+    ("renameat2", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EINVAL"]),
+    ("linkat", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"]),
     ("unlink", &["EIO", "EROFS", "EACCES"]),
-    ("ftruncate", &["EIO", "ENOSPC", "EINTR", "EROFS"]),
-    ("fallocate", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EOPNOTSUPP"]),
+    ("ftruncate", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS"]),
+    ("fallocate", &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EROFS", "EOPNOTSUPP"]),
     ("flock", &["ENOLCK", "EINTR", "EIO"]),
     ("mkdir", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EACCES"]),
     ("statx", &["EIO", "EACCES"]),
