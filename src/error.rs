@@ -173,7 +173,7 @@ pub enum Error {
         source: NpzError,
     },
     /// SQLite failed. The index is derived: deleting it loses nothing.
-    #[error("index {}: {source}; `tidelog rebuild` makes it anew from the files", path.display())]
+    #[error("index {}: {source}; {}", path.display(), index_remedy(source))]
     Index {
         /// `index.sqlite`.
         path: PathBuf,
@@ -196,6 +196,19 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }
+    }
+
+    /// Whether there was no room for the index, on no disk and not in memory.
+    pub fn is_index_without_room(&self) -> bool {
+        matches!(self, Error::Index { source, .. } if crate::index::is_full(source))
+    }
+}
+
+/// Where there is no room, making the index anew would not find any.
+fn index_remedy(source: &rusqlite::Error) -> &'static str {
+    match crate::index::is_full(source) {
+        true => "free some space, or raise the limit `ulimit -f`",
+        false => "`tidelog rebuild` makes it anew from the files",
     }
 }
 
@@ -222,5 +235,25 @@ fn remedy(source: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => "; check its owner, its mode and its attributes",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{Error as SqliteError, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR_SHMSIZE};
+
+    use super::*;
+
+    #[test]
+    fn an_index_without_room_is_not_to_be_made_anew() {
+        let text = |code| {
+            let source = rusqlite::Error::SqliteFailure(SqliteError::new(code), None);
+            Error::Index { path: "index.sqlite".into(), source }.to_string()
+        };
+        for code in [SQLITE_FULL, SQLITE_IOERR_SHMSIZE] {
+            let text = text(code);
+            assert!(text.contains("free some space") && !text.contains("rebuild"), "{text}");
+        }
+        assert!(text(SQLITE_CORRUPT).contains("tidelog rebuild"));
     }
 }

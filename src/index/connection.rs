@@ -31,9 +31,14 @@ pub(super) enum Sharing {
     Memory,
     /// Through locks of the file (a rollback journal): on network file systems, too.
     Locks,
-    /// Not at all: each has a temporary one for itself.
+    /// Not at all: each has a temporary one for itself, on disk as far as it is large.
     Private,
+    /// The same where no disk takes it.
+    InMemory,
 }
+
+/// What an index in memory may take; a larger one fails as on a full disk.
+const MEMORY_BYTES_MAX: i64 = 1 << 30;
 
 impl Sharing {
     /// What the file system of the store's folder allows.
@@ -43,6 +48,23 @@ impl Sharing {
             // SQLite would take this for a lock that somebody else holds, and wait for it
             true if disk::check_locks(&root.join("store.json")).is_err() => Self::Private,
             true => Self::Locks,
+        }
+    }
+
+    /// The index is nobody else's, and gone when it is closed.
+    pub(super) fn is_private(self) -> bool {
+        matches!(self, Self::Private | Self::InMemory)
+    }
+
+    /// How to come to an index where this way failed.
+    pub(super) fn instead(self, error: &Error) -> Option<Self> {
+        let is_full = error.is_index_without_room() || disk::is_full(error);
+        match (self, error) {
+            // somebody reads and does not come to an end, perhaps on another host
+            (Self::Locks, Error::Index { source, .. }) if is_busy(source) => Some(Self::Private),
+            (Self::Memory | Self::Locks, _) if is_full => Some(Self::Private),
+            (Self::Private, _) if is_full => Some(Self::InMemory),
+            _ => None,
         }
     }
 }
@@ -55,10 +77,11 @@ impl Index {
         let path = root.join("index.sqlite");
         let failed = |source| Error::Index { path: path.clone(), source };
         let file = match sharing {
-            Sharing::Private => None,
+            Sharing::Private | Sharing::InMemory => None,
             _ => open_file(&path)?,
         };
         let (opened, sharing) = match file.map(|db| rebuild::prepare(db, &store, sharing)) {
+            None if sharing == Sharing::InMemory => (open_in_memory(&store), sharing),
             None => (open_private(&store), Sharing::Private),
             Some(Err(error)) if is_unwritable(&error) => (open_private(&store), Sharing::Private),
             Some(opened) => (opened, sharing),
@@ -93,6 +116,16 @@ fn open_private(store: &StoreId) -> rusqlite::Result<Connection> {
     rebuild::prepare(Connection::open("")?, store, Sharing::Private)
 }
 
+/// A database that needs no disk, nor does what is sorted in it.
+fn open_in_memory(store: &StoreId) -> rusqlite::Result<Connection> {
+    let db = Connection::open_in_memory()?;
+    db.pragma_update(None, "temp_store", "memory")?;
+    let page_bytes: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages = MEMORY_BYTES_MAX / page_bytes.max(1);
+    db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    rebuild::prepare(db, store, Sharing::InMemory)
+}
+
 /// What every connection is told before anything else.
 pub(super) fn configure(db: &Connection, sharing: Sharing) -> rusqlite::Result<()> {
     db.busy_timeout(timeout(sharing))?;
@@ -103,7 +136,7 @@ pub(super) fn configure(db: &Connection, sharing: Sharing) -> rusqlite::Result<(
         Sharing::Memory => ("wal", "normal"),
         // with less, a rollback journal may lose its own order and break the file
         Sharing::Locks => ("delete", "full"),
-        Sharing::Private => return Ok(()),
+        Sharing::Private | Sharing::InMemory => return Ok(()),
     };
     use_journal(db, journal_mode, timeout(sharing))?;
     db.pragma_update(None, "synchronous", synchronous)
@@ -145,6 +178,23 @@ pub(super) fn empty_broken(db: &Connection) -> rusqlite::Result<()> {
 pub(super) fn is_broken(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// There is no room, on the disk or below the limit for a file's size.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{
+        SQLITE_FULL, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE,
+        SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE,
+    };
+    let codes = [
+        SQLITE_FULL,
+        SQLITE_IOERR_SHMMAP,
+        SQLITE_IOERR_SHMOPEN,
+        SQLITE_IOERR_SHMSIZE,
+        SQLITE_IOERR_TRUNCATE,
+        SQLITE_IOERR_WRITE,
+    ];
+    error.sqlite_error().is_some_and(|error| codes.contains(&error.extended_code))
 }
 
 fn is_unwritable(error: &rusqlite::Error) -> bool {

@@ -41,7 +41,7 @@ use crate::ids::StoreId;
 use connection::Sharing;
 
 pub(crate) use batches::first_crc;
-pub(crate) use connection::open_to_look;
+pub(crate) use connection::{is_full, open_to_look};
 pub use follow::Progress;
 pub(crate) use follow::cursor as read_cursor;
 
@@ -91,15 +91,12 @@ impl Index {
         store: StoreId,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let sharing = Sharing::on(root);
-        match Self::caught_up_by(sharing, root, store, progress) {
-            Err(Error::Index { source, .. })
-                if sharing == Sharing::Locks && connection::is_busy(&source) =>
-            {
-                // somebody reads and does not come to an end, perhaps on another host
-                Self::caught_up_by(Sharing::Private, root, store, progress)
+        let mut sharing = Sharing::on(root);
+        loop {
+            match Self::caught_up_by(sharing, root, store, progress) {
+                Err(error) => sharing = sharing.instead(&error).ok_or(error)?,
+                caught_up => return caught_up,
             }
-            caught_up => caught_up,
         }
     }
 
@@ -128,7 +125,7 @@ impl Index {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let mut index = Self::open(root, store, Sharing::on(root))?;
-        if index.sharing == Sharing::Private {
+        if index.sharing.is_private() {
             disk::check_locks(&root.join("store.json"))?;
             let denied = std::io::ErrorKind::PermissionDenied.into();
             return Err(Error::io("write", &index.path)(denied));
@@ -157,7 +154,7 @@ impl Index {
     /// The same index as it is now, on a connection that cannot write: what others add later is not
     /// seen, and statements of a user change nothing.
     pub(crate) fn pinned(mut self) -> Result<Self> {
-        if self.sharing != Sharing::Private {
+        if !self.sharing.is_private() {
             self.db =
                 connection::open_read_only(&self.path, self.sharing).map_err(self.failed())?;
         }

@@ -111,7 +111,7 @@ impl From<tidelog::Error> for CliError {
             E::SessionUnknown { .. } => Some("sessions"),
             E::CheckpointUnknown { .. } => Some("checkpoints"),
             E::Damaged { .. } | E::CheckpointDamaged { .. } | E::Npz { .. } => Some("verify"),
-            E::Index { .. } => Some("rebuild"),
+            E::Index { .. } if !error.is_index_without_room() => Some("rebuild"),
             E::Query(reason) if reason.contains("no such") => {
                 Some("sql \"SELECT name, sql FROM sqlite_schema WHERE type != 'index'\"")
             }

@@ -28,6 +28,13 @@ struct Document {
     store: String,
     #[serde(flatten)]
     status: tidelog::Status,
+    #[serde(flatten)]
+    indexed: Option<Indexed>,
+}
+
+/// What the index tells.
+#[derive(Serialize)]
+struct Indexed {
     index_lag_bytes: u64,
     missed_records: u64,
     active_sessions: Rows,
@@ -36,19 +43,32 @@ struct Document {
 impl Status {
     pub(crate) fn run(self, context: &Context, output: &mut Output) -> Result<(), CliError> {
         let store = context.open()?;
+        // first, for it may make the index
+        let indexed = Indexed::of(&store);
         let status = store.status()?;
-        let (store, index_lag_bytes) = snapshot(&store)?;
-        let document = Document {
-            store: context.store_path().display().to_string(),
-            status,
+        let (indexed, failed) = match indexed {
+            Ok(indexed) => (Some(indexed), None),
+            Err(error) => (None, Some(error)),
+        };
+        let store = context.store_path().display().to_string();
+        let document = Document { store, status, indexed };
+        match context.json {
+            true => output.json(&document)?,
+            false => print(&document, output)?,
+        }
+        output.flush()?;
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Indexed {
+    fn of(store: &Store) -> Result<Self, CliError> {
+        let (store, index_lag_bytes) = snapshot(store)?;
+        Ok(Self {
             index_lag_bytes,
             missed_records: missed_records(&store)?,
             active_sessions: Rows::query(&store, ACTIVE_SESSIONS)?,
-        };
-        match context.json {
-            true => Ok(output.json(&document)?),
-            false => Ok(print(&document, output)?),
-        }
+        })
     }
 }
 
@@ -85,7 +105,7 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
     let sized = |count: usize, one: &str, bytes: u64| {
         format!("{}, {}", text::count(count as u64, one), text::bytes(bytes))
     };
-    let index = match document.index_lag_bytes {
+    let index = match document.indexed.as_ref().map_or(0, |indexed| indexed.index_lag_bytes) {
         0 => text::bytes(status.index_bytes),
         lag => format!("{}, was {} behind", text::bytes(status.index_bytes), text::bytes(lag)),
     };
@@ -95,15 +115,8 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
         ("index", index),
         ("disk", format!("{} free", text::bytes(status.free_bytes))),
     ])?;
-    if document.missed_records > 0 {
-        let missed = text::count(document.missed_records, "record");
-        output.line(format!(
-            "\nmissing because the disk refused them: {missed}; `tidelog show ID` says which"
-        ))?;
-    }
-    if !document.active_sessions.is_empty() {
-        output.line("\nactive sessions")?;
-        output.lines(document.active_sessions.table())?;
+    if let Some(indexed) = &document.indexed {
+        print_indexed(indexed, output)?;
     }
     writers("being written now", &status.writers, output)?;
     writers(
@@ -121,6 +134,20 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
     }
     for file in &status.refused_files {
         output.line(format!("  {}: {}", text::clean(&file.path), text::clean(&file.reason)))?;
+    }
+    Ok(())
+}
+
+fn print_indexed(indexed: &Indexed, output: &mut Output) -> std::io::Result<()> {
+    if indexed.missed_records > 0 {
+        let missed = text::count(indexed.missed_records, "record");
+        output.line(format!(
+            "\nmissing because the disk refused them: {missed}; `tidelog show ID` says which"
+        ))?;
+    }
+    if !indexed.active_sessions.is_empty() {
+        output.line("\nactive sessions")?;
+        output.lines(indexed.active_sessions.table())?;
     }
     Ok(())
 }
