@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
-use tidelog_faults::{Options, RUNS_DEFAULT, Report, Result, cuts, environment, kills, states, syscalls};
+use tidelog_faults::{
+    Options, RUNS_DEFAULT, Report, Result, cuts, environment, kills, states, syscalls,
+};
 
 /// Exit code of a run that proves less than it was asked for: nothing executed, or something skipped.
 const NOT_TRIED: u8 = 3;

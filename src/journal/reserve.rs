@@ -26,7 +26,7 @@ pub(super) struct Reserve {
     /// None once everything was given back.
     file: Option<File>,
     bytes: u64,
-    /// The disk does not reserve, for another reason than that it is full.
+    /// The disk had room at the start, and did not reserve any.
     is_refused: bool,
 }
 
@@ -35,6 +35,10 @@ impl Reserve {
     pub(super) fn take(root: &Path, header: &Header) -> Self {
         let path = marker::reserve_path(root, header.segment);
         let mut reserve = Self { path, file: None, bytes: 0, is_refused: false };
+        reserve.top_up();
+        // the error does not tell whether the disk is full or cannot reserve
+        let free_bytes = disk::free_bytes(root).unwrap_or(0);
+        reserve.is_refused = reserve.file.is_none() && free_bytes > 2 * RESERVE_BYTES;
         reserve.refill();
         reserve
     }
@@ -59,11 +63,10 @@ impl Reserve {
             Some(file) => disk::allocate(file, &self.path, bytes),
             None => disk::create_allocated(&self.path, bytes).map(|file| self.file = Some(file)),
         };
-        match taken {
-            Ok(()) => self.bytes = bytes,
-            Err(error) => self.is_refused = !disk::is_full(&error),
+        if taken.is_ok() {
+            self.bytes = bytes;
         }
-        self.bytes == bytes
+        taken.is_ok()
     }
 
     /// Gives a piece back to the disk, at last the file itself; whether there was anything to give.

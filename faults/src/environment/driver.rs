@@ -189,7 +189,8 @@ impl Driver {
                 return Err(format!("nobody says that {id} is gone").into());
             }
         }
-        let (told, journaled) = (self.gaps(), check::gaps(&self.store)?);
+        // one may be told in two lines: a disk took the first, and not the record behind it
+        let (told, journaled) = (self.gaps(), joined(check::gaps(&self.store)?));
         if told != journaled {
             return Err(format!("gaps {told:?} were told, {journaled:?} journaled").into());
         }
@@ -238,4 +239,19 @@ impl Drop for Driver {
             running.child.wait().ok();
         }
     }
+}
+
+/// Gaps that follow each other without a step between them are one.
+fn joined(gaps: Vec<(u64, i64, i64)>) -> Vec<(u64, i64, i64)> {
+    let mut joined: Vec<(u64, i64, i64)> = Vec::new();
+    for (records, first, last) in gaps {
+        match joined.last_mut() {
+            Some(before) if before.2 + 1 == first => {
+                before.0 += records;
+                before.2 = last;
+            }
+            _ => joined.push((records, first, last)),
+        }
+    }
+    joined
 }
