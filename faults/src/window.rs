@@ -10,7 +10,8 @@ use crate::victim::Said;
 
 /// The longest time that a persist may take on a busy machine.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
-/// So old an entry survives in any mode: the interval, and the time that the disk takes.
+/// So old an entry survives in any mode: the interval, and the time that the disk takes. That is
+/// the README's "about a second": what a disk takes is milliseconds, if nobody else keeps it busy.
 const DURABLE_AFTER: Duration = PERSIST_INTERVAL.saturating_add(DISK_PATIENCE);
 /// The line of a record without its note, and of a point of the basin; a little less than the mean
 /// of those that the scenarios write, so that a hundred lines are never estimated too long.

@@ -5,8 +5,8 @@
 //! `volume`; the program is killed; the file system is mounted again and repairs itself; then
 //! the oracle looks for everything that was acknowledged as durable. That is: each start, end,
 //! emergency and checkpoint, what a returned `persist` covers, with `Persisted` each record, and
-//! else each record that is older than the interval and the time that the disk takes. What nobody was promised may be
-//! gone, but only from the end of a segment: a hole before a line that survived is a violation.
+//! else each record that is older than the interval and the time that the disk takes. What nobody
+//! was promised may be gone, but only from the end of a segment: a hole before a line that survived is a violation.
 //! A call counts as acknowledged if its line had arrived before the cut.
 //!
 //! The **control** does the same with libeatmydata, which makes every fsync a lie. It must lose
@@ -78,7 +78,8 @@ fn on(file_system: FileSystem, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Cuts under a disk that lies; most of them have to lose something.
+/// Cuts under a disk that lies; most of them have to lose something that was acknowledged: another
+/// complaint of the oracle does not show that a missing persist is seen.
 fn controls(
     file_system: FileSystem,
     options: &Options,
@@ -93,14 +94,15 @@ fn controls(
     let mut lost = 0;
     for number in 1..=controls {
         let cut = Cut::draw(file_system, Disk::Lying, number, rng);
-        lost += usize::from(!cut.make(options, &mut Report::default())?.is_empty());
+        let found = cut.make(options, &mut Report::default())?;
+        lost += usize::from(found.iter().any(|text| check::is_loss(text)));
     }
     report.count(&format!("controls on {}", file_system.name()), controls);
     report.count(&format!("controls on {} that lost acknowledged data", file_system.name()), lost);
     if lost * 2 <= controls {
         let name = file_system.name();
         report.violations.push(format!(
-            "only {lost} of {controls} cuts on {name} lost anything without fsync: these cuts show nothing"
+            "only {lost} of {controls} cuts on {name} lost acknowledged data without fsync: these cuts show nothing"
         ));
     }
     Ok(())
