@@ -83,9 +83,7 @@ impl Fault {
 
     fn check(&self) {
         if let Some(reason) = &self.expected.error {
-            let error = Store::open_read_only(&self.root).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-            return;
+            return self.check_refused(reason);
         }
         let before = files(&self.root);
         assert_eq!(self.verify(), sorted(&self.expected.findings));
@@ -95,6 +93,19 @@ impl Fault {
         self.write();
         assert_eq!(self.verify(), sorted(&self.expected.findings_after));
         self.check_neighbours(&Store::open(&self.root).unwrap(), 2);
+    }
+
+    /// The store cannot be opened, and `tidelog verify` says the same. Damage is its own exit code;
+    /// another folder or another version is none, and the remedy stands behind the reason.
+    fn check_refused(&self, reason: &str) {
+        let error = Store::open_read_only(&self.root).unwrap_err();
+        let is_damaged = matches!(error, tidelog::Error::Damaged { .. });
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tidelog"));
+        let output = program.args(["verify", "--store"]).arg(&self.root).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(reason) && said.contains(&error.to_string()), "{said}");
+        assert_eq!(output.status.code(), Some(if is_damaged { 3 } else { 1 }), "{said}");
+        assert!(is_damaged || said.contains("; "), "no remedy: {said}");
     }
 
     /// Everything that the fault did not hit is there, and `more` records.
