@@ -3,64 +3,64 @@
 //! store, and what is refused hides nothing else.
 //!
 //! What one parser alone must bear stands with that parser; whole stores with one fault each are
-//! in `fixtures/faults`; `fuzz/` gives every parser every kind of bytes. The list of bad inputs, by
-//! number, and what shows that each is borne:
+//! in `fixtures/faults`; `fuzz/` gives every parser every kind of bytes. The bad inputs, and what
+//! shows that each is borne:
 //!
-//! | number | input | shown by |
-//! | --- | --- | --- |
-//! | 1–11, 14–16, 18–19 | ids that are paths, too long, or trick a reader | `ids_that_are_paths_or_trick_a_reader_are_refused`, `no_id_leaves_its_folder` |
-//! | 12 | two spellings of é | the same: neither is an id |
-//! | 13 | `Run` and `run` where the disk ignores case | `ids_that_a_disk_takes_for_one_name_replace_nothing_of_each_other` |
-//! | 17 | an id that is no UTF-8 | `an_id_that_is_no_text_is_wrong_usage` |
-//! | 20 | ids that end like our own files | `every_id_that_is_allowed_comes_back_and_stays_in_the_store` |
-//! | 21 | the id of a session that has ended | `a_resume_is_the_next_attempt_in_a_segment_of_its_own` |
-//! | 22 | one id, several writers | `ranks_that_write_one_session_at_once_share_its_attempt` |
-//! | 23–25, 27–29 | NaN, infinities, -0.0, limits of integers, steps that repeat | `edges_of_numbers_and_steps_come_back_bit_for_bit` |
-//! | 26 | 1e400 in a line | `numbers_come_back_exactly_or_not_at_all` |
-//! | 30 | times that do not exist | fixture `impossible_times`, `the_year_300000_is_an_error_that_names_the_value` |
-//! | 31 | vectors of other lengths | `coordinates_are_sixty_four_numbers` |
-//! | 32 | Fortran order, big endian, float16 | `orders_and_widths_of_other_machines_are_converted`, `every_dtype_comes_back` |
-//! | 33 | texts of a megabyte, with NUL | `texts_of_every_kind_come_back`, fixture `nul_in_text` |
-//! | 34 | a field that is missing | `what_is_no_object_of_ours_is_refused` |
-//! | 35 | unknown fields | fixture `unknown_event_and_key` |
-//! | 37 | null everywhere | `null_is_not_measured` |
-//! | 39 | a record after the end | the compiler: `end` takes the session |
-//! | 41–44 | empty, torn, glued and NUL-filled files | fixtures `empty_file`, `only_a_partial_line`, `torn_tail`, `glued_lines`, `nul_tail`, `nul_run_in_the_middle`, `only_nul` |
-//! | 45–47 | BOM, CRLF, UTF-16 | fixtures `byte_order_mark`, `carriage_returns`, `utf_16` |
-//! | 48 | bad UTF-8, also where nobody looks | fixture `not_utf_8`, `a_line_is_utf_8_also_where_it_is_passed_over` |
-//! | 49–53 | half a surrogate, NUL, a key twice, an array, two objects | fixtures `half_surrogate`, `nul_in_text`, `duplicate_key`, `array_instead_of_object`, `two_objects_on_a_line`; `text_is_utf_8_whole_and_may_hold_nul` |
-//! | 54 | nesting of 100,000 | `nesting_without_end_is_refused_where_it_is_kept_and_passed_over_where_it_is_not` |
-//! | 55 | a line of a gibibyte; one full of zeros | `a_line_of_a_gibibyte_takes_a_quarter_of_that_memory_at_most`, `a_line_full_of_small_values_is_refused_in_little_memory` |
-//! | 56 | Python's NaN | fixture `nan_tokens`, `pythons_numbers_and_unknown_fields_are_kept` |
-//! | 57 | a flipped bit | `no_flipped_bit_changes_an_entry_unseen`, fixture `flipped_bit` |
-//! | 58 | lines that went, or changed | `lines_that_left_the_file_leave_the_index`, `a_changed_line_is_found_when_the_file_grows` |
-//! | 59–60 | a file that shrinks or is replaced | `a_file_that_shrinks_or_changes_under_its_reader_ends_the_reading` |
-//! | 61 | folders, pipes, devices, sockets, links | `what_is_no_regular_file_is_passed_over_wherever_it_lies`, and all of `links` |
-//! | 62 | a file that nobody may read | `a_segment_that_nobody_may_read_is_named_and_hides_no_other` |
-//! | 64–66 | a compressed copy, another version, one segment twice | fixtures `compressed_copy`, `future_version`, `future_store_version`, `segment_twice` |
-//! | 67–71 | shapes that no file holds | `shapes_that_no_file_holds_are_refused_at_once`, `a_forged_shape_is_refused_before_allocating` |
-//! | 72–74 | headers that are none | `a_header_that_is_none_is_refused` |
-//! | 75 | pickled objects | `pickled_objects_are_left_to_the_importer`, and all of `pickles` |
-//! | 76 | archives that unpack to a thousand times their size | `a_bomb_that_lies_is_not_inflated`, `an_honest_bomb_is_refused_within_limits`, `an_import_refuses_what_unpacks_to_many_times_its_size` |
-//! | 77 | 70,000 members | `seventy_thousand_members_are_refused_at_once`, `a_claimed_number_of_members_is_not_allocated` |
-//! | 78 | members whose names lead out or repeat | `names_that_lead_out_or_appear_twice_are_refused` |
-//! | 79–81 | flipped, cut, surplus bytes | `a_flipped_byte_names_the_member`, `a_file_cut_anywhere_is_an_error`, `missing_and_surplus_bytes_are_refused`, fixtures `flipped_npz`, `truncated_npz`, `empty_npz` |
-//! | 82 | other byte orders, and fields of 64 bits | `big_endian_is_converted_part_by_part`, `archives_with_64_bit_fields_are_read` |
-//! | 83 | coordinates of another shape | `coordinates_that_are_not_sixty_four_floats_are_refused` |
-//! | 84 | files without an entry, entries without a file | fixtures `orphan_npz`, `missing_npz` |
-//! | 85 | encrypted members, unknown compression | `encrypted_and_oddly_compressed_members_are_refused_by_name` |
-//! | 86 | a checkpoint larger than memory | `a_checkpoint_larger_than_memory_is_verified` |
-//! | 87 | an index that is cut, flipped, zeroed, foreign, text | `an_index_cut_anywhere_is_made_anew`, `whatever_lies_in_the_place_of_the_index_is_replaced`, `no_zeroed_page_gives_another_answer`, `no_overwritten_block_keeps_a_query_from_answering` |
-//! | 88 | an index of another version | fixture `index_of_another_version`, `the_index_of_another_version_is_rebuilt` |
-//! | 89 | an index ahead of the files, or behind | `lines_that_left_the_file_leave_the_index`, `a_rebuild_gives_the_same_rows` |
-//! | 90 | the journal of another database | `a_journal_of_another_database_beside_the_index_is_not_taken_for_its_own` |
-//! | 91 | a folder that cannot be written | `a_store_that_cannot_be_written_is_read_all_the_same` |
-//! | 92 | an index that another process holds | `an_index_that_another_process_holds_keeps_no_reader_out` |
-//! | 94 | an index deleted between two queries | `an_index_deleted_between_two_queries_comes_back` |
-//! | 105 | a store that is a file, a link, missing | `a_store_that_lies_in_a_file_a_device_or_nowhere_is_refused_by_name`, `a_store_that_is_itself_reached_through_a_link_is_a_store`, `a_folder_without_a_store_is_an_error_and_stays_as_it_is` |
-//! | 148 | no home, no language, no time zones | `the_program_needs_nothing_of_its_environment` |
+//! | input | shown by |
+//! | --- | --- |
+//! | ids that are paths, too long, or trick a reader | `ids_that_are_paths_or_trick_a_reader_are_refused`, `no_id_leaves_its_folder` |
+//! | two spellings of é | the same: neither is an id |
+//! | `Run` and `run` where the disk ignores case | `ids_that_a_disk_takes_for_one_name_replace_nothing_of_each_other` |
+//! | an id that is no UTF-8 | `an_id_that_is_no_text_is_wrong_usage` |
+//! | ids that end like our own files | `every_id_that_is_allowed_comes_back_and_stays_in_the_store` |
+//! | the id of a session that has ended | `a_resume_is_the_next_attempt_in_a_segment_of_its_own` |
+//! | one id, several writers | `ranks_that_write_one_session_at_once_share_its_attempt` |
+//! | NaN, infinities, -0.0, limits of integers, steps that repeat | `edges_of_numbers_and_steps_come_back_bit_for_bit` |
+//! | 1e400 in a line | `numbers_come_back_exactly_or_not_at_all` |
+//! | times that do not exist | fixture `impossible_times`, `the_year_300000_is_an_error_that_names_the_value` |
+//! | vectors of other lengths | `coordinates_are_sixty_four_numbers` |
+//! | Fortran order, big endian, float16 | `orders_and_widths_of_other_machines_are_converted`, `every_dtype_comes_back` |
+//! | texts of a megabyte, with NUL | `texts_of_every_kind_come_back`, fixture `nul_in_text` |
+//! | a field that is missing | `what_is_no_object_of_ours_is_refused` |
+//! | unknown fields | fixture `unknown_event_and_key` |
+//! | null everywhere | `null_is_not_measured` |
+//! | a record after the end | the compiler: `end` takes the session |
+//! | empty, torn, glued and NUL-filled files | fixtures `empty_file`, `only_a_partial_line`, `torn_tail`, `glued_lines`, `nul_tail`, `nul_run_in_the_middle`, `only_nul` |
+//! | BOM, CRLF, UTF-16 | fixtures `byte_order_mark`, `carriage_returns`, `utf_16` |
+//! | bad UTF-8, also where nobody looks | fixture `not_utf_8`, `a_line_is_utf_8_also_where_it_is_passed_over` |
+//! | half a surrogate, NUL, a key twice, an array, two objects | fixtures `half_surrogate`, `nul_in_text`, `duplicate_key`, `array_instead_of_object`, `two_objects_on_a_line`; `text_is_utf_8_whole_and_may_hold_nul` |
+//! | nesting of 100,000 | `nesting_without_end_is_refused_where_it_is_kept_and_passed_over_where_it_is_not` |
+//! | a line of a gibibyte; one full of zeros | `a_line_of_a_gibibyte_takes_a_quarter_of_that_memory_at_most`, `a_line_full_of_small_values_is_refused_in_little_memory` |
+//! | Python's NaN | fixture `nan_tokens`, `pythons_numbers_and_unknown_fields_are_kept` |
+//! | a flipped bit | `no_flipped_bit_changes_an_entry_unseen`, fixture `flipped_bit` |
+//! | lines that went, or changed | `lines_that_left_the_file_leave_the_index`, `a_changed_line_is_found_when_the_file_grows` |
+//! | a file that shrinks or is replaced | `a_file_that_shrinks_or_changes_under_its_reader_ends_the_reading` |
+//! | folders, pipes, devices, sockets, links | `what_is_no_regular_file_is_passed_over_wherever_it_lies`, and all of `links` |
+//! | a file that nobody may read | `a_segment_that_nobody_may_read_is_named_and_hides_no_other` |
+//! | a compressed copy, another version, one segment twice | fixtures `compressed_copy`, `future_version`, `future_store_version`, `segment_twice` |
+//! | shapes that no file holds | `shapes_that_no_file_holds_are_refused_at_once`, `a_forged_shape_is_refused_before_allocating` |
+//! | headers that are none | `a_header_that_is_none_is_refused` |
+//! | pickled objects | `pickled_objects_are_left_to_the_importer`, and all of `pickles` |
+//! | archives that unpack to a thousand times their size | `a_bomb_that_lies_is_not_inflated`, `an_honest_bomb_is_refused_within_limits`, `an_import_refuses_what_unpacks_to_many_times_its_size` |
+//! | 70,000 members | `seventy_thousand_members_are_refused_at_once`, `a_claimed_number_of_members_is_not_allocated` |
+//! | members whose names lead out or repeat | `names_that_lead_out_or_appear_twice_are_refused` |
+//! | flipped, cut, surplus bytes | `a_flipped_byte_names_the_member`, `a_file_cut_anywhere_is_an_error`, `missing_and_surplus_bytes_are_refused`, fixtures `flipped_npz`, `truncated_npz`, `empty_npz` |
+//! | other byte orders, and fields of 64 bits | `big_endian_is_converted_part_by_part`, `archives_with_64_bit_fields_are_read` |
+//! | coordinates of another shape | `coordinates_that_are_not_sixty_four_floats_are_refused` |
+//! | files without an entry, entries without a file | fixtures `orphan_npz`, `missing_npz` |
+//! | encrypted members, unknown compression | `encrypted_and_oddly_compressed_members_are_refused_by_name` |
+//! | a checkpoint larger than memory | `a_checkpoint_larger_than_memory_is_verified` |
+//! | an index that is cut, flipped, zeroed, foreign, text | `an_index_cut_anywhere_is_made_anew`, `whatever_lies_in_the_place_of_the_index_is_replaced`, `no_zeroed_page_gives_another_answer`, `no_overwritten_block_keeps_a_query_from_answering` |
+//! | an index of another version | fixture `index_of_another_version`, `the_index_of_another_version_is_rebuilt` |
+//! | an index ahead of the files, or behind | `lines_that_left_the_file_leave_the_index`, `a_rebuild_gives_the_same_rows` |
+//! | the journal of another database | `a_journal_of_another_database_beside_the_index_is_not_taken_for_its_own` |
+//! | a folder that cannot be written | `a_store_that_cannot_be_written_is_read_all_the_same` |
+//! | an index that another process holds | `an_index_that_another_process_holds_keeps_no_reader_out` |
+//! | an index deleted between two queries | `an_index_deleted_between_two_queries_comes_back` |
+//! | a store that is a file, a link, missing | `a_store_that_lies_in_a_file_a_device_or_nowhere_is_refused_by_name`, `a_store_that_is_itself_reached_through_a_link_is_a_store`, `a_folder_without_a_store_is_an_error_and_stays_as_it_is` |
+//! | no home, no language, no time zones | `the_program_needs_nothing_of_its_environment` |
 //!
-//! The rest are of databases (`replica`), of disks and processes (package `faults`), and of Python.
+//! What databases do is in `replica`, what disks and processes do in the package `faults`.
 
 mod archives;
 mod environment;
