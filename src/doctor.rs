@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::index::rebuild::APPLY_VERSION;
-use crate::journal::FORMAT_VERSION;
+use crate::journal::{FORMAT_VERSION, discover};
 use crate::store::Store;
 
 /// How bad a finding is.
@@ -140,6 +140,14 @@ fn store(root: &Path, opened: &Result<Store, Error>) -> Finding {
     let finding = |level, found: String| Finding::new("store", level, found);
     match opened {
         Ok(store) => finding(Level::Ok, format!("id {}", store.id())),
+        Err(Error::NotAStore { .. }) if has_segments(root) => {
+            finding(Level::Problem, "store.json is gone, and there are segments".into())
+                .meaning("nothing reads them without it")
+                .remedy(
+                    "copy store.json back from a backup; or record: if all segments name the same \
+                     store, the next program that records here makes it again",
+                )
+        }
         Err(Error::NotAStore { .. }) if root.is_dir() => {
             finding(Level::Warning, "the folder has no store.json, so it is no store yet".into())
                 .remedy("name another folder with --store, or record: the first session makes one")
@@ -161,6 +169,10 @@ fn store(root: &Path, opened: &Result<Store, Error>) -> Finding {
             ),
         Err(error) => finding(Level::Problem, error.to_string()),
     }
+}
+
+fn has_segments(root: &Path) -> bool {
+    discover(root).is_ok_and(|listing| !listing.segments.is_empty())
 }
 
 fn versions() -> Finding {

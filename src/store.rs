@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::fork::Process;
 use crate::ids::{CheckpointId, SessionId, StoreId};
 use crate::index::Index;
-use crate::journal::FORMAT_VERSION;
 use crate::journal::recovery::{self, Recovered};
+use crate::journal::{FORMAT_VERSION, discover};
 use crate::persister::Persister;
 use crate::recorder::Recorder;
 use crate::status::{self, Status};
@@ -92,16 +92,18 @@ impl Store {
     /// Opens the store in this folder for writing, and creates it if there is none.
     ///
     /// Segments whose writer died are sealed on the way: a torn last line is cut, and their
-    /// sessions are marked as aborted. Segments of live writers are not touched.
+    /// sessions are marked as aborted. Segments of live writers are not touched. A `store.json`
+    /// that is gone is made again with the id that the segments name.
     ///
     /// # Errors
-    /// The folder cannot be created or written, or a newer tidelog wrote it.
+    /// The folder cannot be created or written, or a newer tidelog wrote it; it has no `store.json`,
+    /// and its segments name several stores.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         disk::create_folder(root)?;
         let path = root.join("store.json");
         if !path.exists() {
-            create_store_file(&path)?;
+            create_store_file(root, &path)?;
         }
         let persister = Persister::start().map_err(Error::io("start a thread for", root))?;
         let store = Self::with(root, Some(persister))?;
@@ -251,16 +253,34 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Two processes may create the same store at once: one file wins, both read it afterwards.
-fn create_store_file(path: &Path) -> Result<()> {
-    let file = StoreFile {
-        format_version: FORMAT_VERSION,
-        store: StoreId::random(),
-        created_at: Timestamp::now(),
-    };
+fn create_store_file(root: &Path, path: &Path) -> Result<()> {
+    let (store, created_at) =
+        named_by_segments(root, path)?.unwrap_or_else(|| (StoreId::random(), Timestamp::now()));
+    let file = StoreFile { format_version: FORMAT_VERSION, store, created_at };
     let mut bytes = serde_json::to_vec_pretty(&file)
         .map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
     bytes.push(b'\n');
     disk::write_new(path, &bytes).map(|_| ())
+}
+
+/// The store that all segments name, of a folder that lost its `store.json`, and the time of the
+/// oldest; none if there are no segments.
+fn named_by_segments(root: &Path, path: &Path) -> Result<Option<(StoreId, Timestamp)>> {
+    let segments = discover(root)?.segments;
+    let Some(first) = segments.first().map(|oldest| &oldest.header) else { return Ok(None) };
+    match segments.iter().find(|other| other.header.store != first.store) {
+        None => Ok(Some((first.store, first.created_at))),
+        Some(other) => Err(Error::Damaged {
+            path: path.to_owned(),
+            line: 0,
+            byte: 0,
+            reason: format!(
+                "is gone, and the segments name several stores, such as {} and {}; copy it back \
+                 from a backup",
+                first.store, other.header.store
+            ),
+        }),
+    }
 }
 
 /// A folder that is a link would lead every reader and writer out of the store.

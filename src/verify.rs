@@ -20,6 +20,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::ids::StoreId;
 use crate::index::Progress;
 use crate::journal::{Listing, discover};
 use crate::leftovers::leftovers;
@@ -30,6 +31,7 @@ use index::IndexView;
 /// What one verification carries from file to file.
 struct Verification<'a> {
     root: &'a Path,
+    store: StoreId,
     report: VerifyReport,
     checkpoints: Checkpoints,
     index: IndexView,
@@ -75,6 +77,7 @@ impl Store {
         let listing = discover(root)?;
         let mut verification = Verification {
             root,
+            store: self.id(),
             bytes_total: checkpoints.bytes_total() + segments_bytes(&listing),
             report,
             checkpoints,

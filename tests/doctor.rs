@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value as Json;
+use tidelog::Store;
 use tidelog::doctor::{self, Level};
 
 use crate::support::{TestStore, program, session_id, telemetry};
@@ -78,6 +79,30 @@ fn a_missing_store_is_explained_and_not_made() {
     assert_eq!(code, 0);
     assert!(worst(&report, "store").1.contains("is not there"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lost_store_file_is_a_problem_and_comes_back_from_the_segments() {
+    let mut store = recorded();
+    let id = store.store().id();
+    fs::remove_file(store.root().join("store.json")).unwrap();
+    let (code, report) = doctor_by(&[], &store.root());
+    assert_eq!(code, 1);
+    let (level, finding) = worst(&report, "store");
+    assert!(level == "problem" && finding.contains("from a backup"), "{finding}");
+    assert_eq!(store.reopen().id(), id);
+    assert!(store.store().verify(&mut |_| {}).unwrap().is_sound());
+}
+
+#[test]
+fn segments_of_several_stores_give_no_store_file_back() {
+    let (store, other) = (recorded(), recorded());
+    let name = |of: &str| format!("logs/telemetry/session_{of}.jsonl");
+    fs::copy(other.root().join(name("run-7")), store.root().join(name("other"))).unwrap();
+    fs::remove_file(store.root().join("store.json")).unwrap();
+    let error = Store::open(store.root()).unwrap_err().to_string();
+    assert!(error.contains("name several stores") && error.contains("from a backup"), "{error}");
+    assert!(!store.root().join("store.json").exists());
 }
 
 #[test]

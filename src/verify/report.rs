@@ -22,6 +22,8 @@ pub enum FindingKind {
     TailUnrecovered,
     /// Two files are the same segment.
     SegmentTwice,
+    /// A segment names another store: it was copied here, or `store.json` was replaced.
+    SegmentForeign,
     /// A file cannot be read.
     FileUnreadable,
     /// A symbolic link lies among the store's files; nothing follows it.

@@ -51,6 +51,18 @@ impl Verification<'_> {
     }
 
     fn segment(&mut self, segment: &Segment) -> Result<()> {
+        if segment.header.store != self.store {
+            self.found(Finding::new(
+                FindingKind::SegmentForeign,
+                &segment.path,
+                format!(
+                    "was written to the store {}, this one is {}",
+                    segment.header.store, self.store
+                ),
+                "move it back to its store; if all segments say so, copy store.json back from a \
+                 backup, or move it away: the next program that records here makes it again",
+            ));
+        }
         let indexed = self.index.segment(&segment.header.segment);
         let mut scan = Scan { segment, indexed, counts: Counts::default() };
         match self.scan(&mut scan) {

@@ -166,6 +166,16 @@ fn files_that_are_no_segments_are_damage() {
 }
 
 #[test]
+fn a_segment_of_another_store_is_damage_and_is_read() {
+    let ((_folder, here), (_other_folder, other)) = (store(), store());
+    let copy = here.root().join("logs/telemetry/session_copy.jsonl");
+    fs::copy(segment(&other), copy).unwrap();
+    let report = verify(&here);
+    assert!(report.findings.iter().any(|found| found.kind == FindingKind::SegmentForeign));
+    assert_eq!((report.segments, report.is_sound()), (2, false));
+}
+
+#[test]
 fn a_marker_that_is_none_is_damage_and_keeps_nobody_from_writing() {
     let (_folder, store) = store();
     fs::write(store.root().join("active/x.json"), "{").unwrap();
