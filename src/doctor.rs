@@ -187,9 +187,11 @@ fn versions() -> Finding {
 /// A size as a person reads it.
 fn size(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
     match bytes {
         GIB.. => format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB),
-        _ => format!("{} MiB", bytes >> 20),
+        MIB.. => format!("{} MiB", bytes >> 20),
+        _ => format!("{} KiB", bytes >> 10),
     }
 }
 

@@ -132,7 +132,7 @@ fn a_store_of_somebody_else_is_a_problem_and_gets_no_probe() {
 #[test]
 fn low_limits_are_told_and_end_nobody() {
     let store = recorded();
-    for (file_bytes, code, words) in [("10000000", 0, "9 MiB"), ("4096", 1, "0 MiB")] {
+    for (file_bytes, code, words) in [("10000000", 0, "9 MiB"), ("4096", 1, "4 KiB")] {
         let fsize = format!("--fsize={file_bytes}");
         let (found, report) = doctor_by(&["prlimit", "--nofile=64", &fsize], &store.root());
         assert_eq!(found, code);

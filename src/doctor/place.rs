@@ -28,7 +28,7 @@ pub(super) fn findings(folder: &Path) -> Vec<Finding> {
         findings.push(local_locks());
     }
     match disk::space(folder) {
-        Ok(space) => findings.extend([bytes(&space)].into_iter().chain(files(&space))),
+        Ok(space) => findings.extend(bytes(&space).into_iter().chain(files(&space))),
         Err(error) => findings.push(Finding::new("disk", Level::Problem, error.to_string())),
     }
     findings
@@ -62,20 +62,23 @@ fn local_locks() -> Finding {
         .remedy("mount without nolock and local_lock, or record from one machine only")
 }
 
-fn bytes(space: &Space) -> Finding {
-    let full = match space.used_bytes + space.free_bytes {
-        0 => 100,
-        usable => space.used_bytes.saturating_mul(100).div_ceil(usable),
-    };
+/// None where the file system has no size, such as `/proc`.
+fn bytes(space: &Space) -> Option<Finding> {
+    let usable = space.used_bytes + space.free_bytes;
+    let full = space.used_bytes.saturating_mul(100).div_ceil(usable.max(1));
     let found = format!("{} free, {full} % full", size(space.free_bytes));
     let level = level(space.free_bytes, FREE_BYTES_LOW, FREE_BYTES_MIN);
     let finding = Finding::new("disk", level, found);
-    if level == Level::Ok {
-        return finding;
-    }
-    finding
-        .meaning("once it is full, records are missed until there is room again")
-        .remedy("free some space; this warning begins below 1 GiB")
+    let finding = match level {
+        Level::Problem => finding
+            .meaning("the next checkpoint may not fit, and on a full disk records are missed")
+            .remedy(format!("free some space, {} or more", size(FREE_BYTES_LOW))),
+        Level::Warning => finding
+            .meaning("once it is full, records are missed until there is room again")
+            .remedy(format!("free some space; this warning ends at {}", size(FREE_BYTES_LOW))),
+        Level::Ok | Level::Note => finding,
+    };
+    (usable > 0).then_some(finding)
 }
 
 /// None where all is well, or the file system does not count.
@@ -106,12 +109,22 @@ mod tests {
             [(2 << 30, Level::Ok), (1 << 29, Level::Warning), (1 << 20, Level::Problem)]
         {
             let space = Space { free_bytes, used_bytes: 1 << 30, free_files: None };
-            assert_eq!(bytes(&space).level, level);
+            let finding = bytes(&space).unwrap();
+            assert_eq!(finding.level, level);
+            let says_warning = finding.remedy.is_some_and(|remedy| remedy.contains("warning"));
+            assert_eq!(says_warning, level == Level::Warning);
         }
         for (free_files, level) in [(9_999, Level::Warning), (99, Level::Problem)] {
             let space = Space { free_bytes: 0, used_bytes: 0, free_files: Some(free_files) };
             assert_eq!(files(&space).unwrap().level, level);
         }
+    }
+
+    #[test]
+    fn little_room_is_told_in_small_units_and_none_where_there_is_no_disk() {
+        let space = |free_bytes, used_bytes| Space { free_bytes, used_bytes, free_files: None };
+        assert_eq!(bytes(&space(20 << 10, 1 << 30)).unwrap().found, "20 KiB free, 100 % full");
+        assert_eq!(bytes(&space(0, 0)), None);
     }
 
     #[test]
