@@ -475,7 +475,7 @@ fn a_disk_without_room_for_the_index_keeps_nobody_from_asking() {
     fs::remove_file(store.join("index.sqlite")).unwrap();
     let full = ["bash", "-c", r#"trap "" XFSZ; ulimit -S -f 8; exec "$0" "$@""#];
     for (arguments, words) in [
-        (&["status"][..], "refused them: 3 records"),
+        (&["status"][..], "refused them: 3 records, of demo-42;"),
         (&["sessions"], "demo-42"),
         (&["show", "demo-42"], "3 records missing"),
         (&["sql", "SELECT count(*) FROM telemetry_records"], "200"),
@@ -497,4 +497,24 @@ fn status_tells_what_it_knows_without_an_index() {
     let (_, output, _) = run_by(&broken, &store, &["status", "--json"]);
     let status: Json = serde_json::from_str(&output).unwrap();
     assert!(status["segments"].is_u64() && status.get("missed_records").is_none(), "{output}");
+}
+
+#[test]
+fn gaps_that_are_not_shown_are_counted() {
+    let (_folder, store) = demo();
+    (0..12).for_each(|_| add_gap(&store, "3"));
+    let shown = ok(&store, &["show", "demo-42"]);
+    assert!(shown.contains("the newest 10 of 12 gaps"), "{shown}");
+    assert!(shown.contains("200, and 36 missing"), "{shown}");
+    let shown: Json = serde_json::from_str(&ok(&store, &["show", "demo-42", "--json"])).unwrap();
+    assert_eq!((&shown["gap_count"], &shown["missed_records"]), (&12.into(), &36.into()));
+}
+
+#[test]
+fn the_size_of_the_index_is_that_of_the_one_that_status_made() {
+    let (_folder, store) = demo();
+    fs::remove_file(store.join("index.sqlite")).unwrap();
+    let status: Json = serde_json::from_str(&ok(&store, &["status", "--json"])).unwrap();
+    let bytes = fs::metadata(store.join("index.sqlite")).unwrap().len();
+    assert_eq!(status["index_bytes"], bytes);
 }

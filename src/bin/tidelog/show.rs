@@ -40,6 +40,8 @@ struct Document {
 #[derive(Serialize)]
 struct Sections {
     parts: Rows,
+    missed_records: u64,
+    gap_count: usize,
     gaps: Vec<GapRow>,
     emergencies: Rows,
     checkpoints: Rows,
@@ -62,8 +64,8 @@ impl Show {
 pub(crate) fn print(store: &Store, id: &SessionId, output: &mut Output) -> Result<(), CliError> {
     let stats = store.get_session_stats(id)?;
     let sections = sections(store, id)?;
-    print_stats(&stats, output)?;
-    print_gaps(&sections.gaps, output)?;
+    print_stats(&stats, sections.missed_records, output)?;
+    print_gaps(&sections, output)?;
     for (title, rows) in [
         ("parts, one for each segment", &sections.parts),
         ("emergencies, newest first", &sections.emergencies),
@@ -85,13 +87,17 @@ pub(crate) fn print(store: &Store, id: &SessionId, output: &mut Output) -> Resul
     Ok(())
 }
 
-fn print_stats(stats: &SessionStats, output: &mut Output) -> std::io::Result<()> {
+fn print_stats(
+    stats: &SessionStats,
+    missed_records: u64,
+    output: &mut Output,
+) -> std::io::Result<()> {
     output.line(format!("session {}: {}", stats.session_id, stats.status))?;
     output.fields(&[
         ("started", text::optional(stats.started_at.map(text::time))),
         ("ended", text::optional(stats.ended_at.map(text::time))),
         ("duration", text::optional(stats.duration_seconds.map(text::duration))),
-        ("records", stats.total_steps.to_string()),
+        ("records", records(stats.total_steps, missed_records)),
         (
             "phi",
             format!(
@@ -114,13 +120,23 @@ fn print_stats(stats: &SessionStats, output: &mut Output) -> std::io::Result<()>
     ])
 }
 
-/// What the disk refused comes before what it took.
-fn print_gaps(gaps: &[GapRow], output: &mut Output) -> std::io::Result<()> {
-    if gaps.is_empty() {
-        return Ok(());
+/// "200", or "200, and 3 missing"
+fn records(there: u64, missed: u64) -> String {
+    match missed {
+        0 => there.to_string(),
+        missed => format!("{there}, and {missed} missing"),
     }
-    output.line("\ngaps, newest first")?;
-    output.lines(gaps.iter().map(|gap| format!("  {}", gap_text(gap))))
+}
+
+/// What the disk refused comes before what it took.
+fn print_gaps(sections: &Sections, output: &mut Output) -> std::io::Result<()> {
+    let which = match (sections.gap_count, sections.gaps.len()) {
+        (0, _) => return Ok(()),
+        (all, shown) if all > shown => format!("the newest {shown} of {all} gaps"),
+        _ => "gaps, newest first".into(),
+    };
+    output.line(format!("\n{which}"))?;
+    output.lines(sections.gaps.iter().map(|gap| format!("  {}", gap_text(gap))))
 }
 
 /// "3 records missing, steps 7–9, since 2026-01-05 09:30:00Z: no space left on device"
@@ -141,8 +157,12 @@ fn sections(store: &Store, id: &SessionId) -> Result<Sections, CliError> {
         Rows::query(store, &query)
     };
     let mut gaps = store.gaps(Some(id))?;
+    let gap_count = gaps.len();
+    let missed_records = gaps.iter().fold(0_u64, |sum, gap| sum.saturating_add(gap.records));
     gaps.truncate(GAPS_MAX);
     Ok(Sections {
+        missed_records,
+        gap_count,
         gaps,
         parts: rows(
             "attempt, status, started_at, ended_at, reason",

@@ -18,6 +18,10 @@ const ACTIVE_SESSIONS: &str = "SELECT session_id, started_at, total_steps, avg_p
 /// As a float, for a sum of integers that overflows is an error.
 const MISSED_RECORDS: &str = "SELECT CAST(total(records) AS INTEGER) FROM telemetry_gaps";
 
+/// One more than are named.
+const SESSIONS_WITH_GAPS: &str = "SELECT session_id FROM telemetry_gaps
+     GROUP BY session_id ORDER BY max(timestamp) DESC LIMIT 4";
+
 /// Show the store at a glance: sizes, who writes, what is active.
 #[derive(Args)]
 pub(crate) struct Status {}
@@ -37,6 +41,9 @@ struct Document {
 struct Indexed {
     index_lag_bytes: u64,
     missed_records: u64,
+    /// The newest ones, for people.
+    #[serde(skip)]
+    sessions_with_gaps: Vec<String>,
     active_sessions: Rows,
 }
 
@@ -67,6 +74,7 @@ impl Indexed {
         Ok(Self {
             index_lag_bytes,
             missed_records: missed_records(&store)?,
+            sessions_with_gaps: sessions_with_gaps(&store)?,
             active_sessions: Rows::query(&store, ACTIVE_SESSIONS)?,
         })
     }
@@ -97,6 +105,29 @@ fn missed_records(store: &Store) -> Result<u64, CliError> {
         },
     )?;
     Ok(missed)
+}
+
+fn sessions_with_gaps(store: &Store) -> Result<Vec<String>, CliError> {
+    let mut sessions = Vec::new();
+    store.sql(
+        SESSIONS_WITH_GAPS,
+        |_| {},
+        |row| {
+            if let [SqlValue::Text(session)] = row {
+                sessions.push(session.clone());
+            }
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(sessions)
+}
+
+/// "a, b, c and others"
+fn named(sessions: &[String]) -> String {
+    match sessions {
+        [first, second, third, _, ..] => format!("{first}, {second}, {third} and others"),
+        few => few.join(", "),
+    }
 }
 
 fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
@@ -142,7 +173,8 @@ fn print_indexed(indexed: &Indexed, output: &mut Output) -> std::io::Result<()> 
     if indexed.missed_records > 0 {
         let missed = text::count(indexed.missed_records, "record");
         output.line(format!(
-            "\nmissing because the disk refused them: {missed}; `tidelog show ID` says which"
+            "\nmissing because the disk refused them: {missed}, of {}; `tidelog show ID` says which",
+            named(&indexed.sessions_with_gaps)
         ))?;
     }
     if !indexed.active_sessions.is_empty() {
@@ -170,4 +202,16 @@ fn writers(title: &str, writers: &[LiveWriter], output: &mut Output) -> std::io:
     };
     output.line(format!("\n{title}"))?;
     output.lines(table::lines(&headings, writers.iter().map(cells).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_sessions_are_named_and_more_are_others() {
+        let sessions: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        assert_eq!(named(&sessions[..2]), "a, b");
+        assert_eq!(named(&sessions), "a, b, c and others");
+    }
 }
