@@ -173,7 +173,7 @@ fn a_folder_without_a_store_is_an_error_and_stays_as_it_is() {
         let (code, error) = fails(&missing, &[command]);
         assert_eq!(code, Some(1), "{command}: {error}");
         assert!(error.contains("does not exist"), "{error}");
-        assert!(error.contains("try: tidelog --store "), "{error}");
+        assert!(error.contains("--store or TIDELOG_STORE") && !error.contains("demo"), "{error}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -183,7 +183,16 @@ fn the_store_can_come_from_the_environment() {
     let (_folder, store) = demo();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidelog"));
     let output = command.env("TIDELOG_STORE", &store).args(["show", "nobody"]).output().unwrap();
-    assert!(text(&output.stderr).ends_with("try: tidelog sessions\n"), "{}", text(&output.stderr));
+    let error = text(&output.stderr);
+    assert!(error.ends_with("; `tidelog sessions` lists them\n"), "{error}");
+}
+
+#[test]
+fn the_command_that_helps_is_named_once_and_reaches_the_store() {
+    let (_folder, store) = demo();
+    let (_, error) = fails(&store, &["show", "nobody"]);
+    assert_eq!(error.matches(" sessions").count(), 1, "{error}");
+    assert!(error.contains(&format!("`tidelog --store {} sessions`", store.display())), "{error}");
 }
 
 #[test]

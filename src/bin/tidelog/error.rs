@@ -86,19 +86,31 @@ impl CliError {
         if self.message.is_empty() {
             return ExitCode::from(code);
         }
-        let mut text = format!("error: {}\n", self.message);
+        let (message, hint) = self.message_and_hint(context);
+        let mut text = format!("error: {message}\n");
         for cause in &self.causes {
             text.push_str(&format!("  because: {cause}\n"));
         }
-        match self.hint {
-            Some(Hint::Tidelog(arguments)) => {
-                text.push_str(&format!("  try: {}\n", context.command(arguments)));
-            }
-            Some(Hint::Shell(command)) => text.push_str(&format!("  try: {command}\n")),
-            None => {}
+        if let Some(command) = hint {
+            text.push_str(&format!("  try: {command}\n"));
         }
         io::stderr().write_all(text.as_bytes()).ok(); // there is nobody else to tell
         ExitCode::from(code)
+    }
+
+    /// A command that the message names is not named again, and reaches this store there.
+    fn message_and_hint(&self, context: &Context) -> (String, Option<String>) {
+        let (named, command) = match self.hint {
+            None => return (self.message.clone(), None),
+            Some(Hint::Shell(command)) => return (self.message.clone(), Some(command.into())),
+            Some(Hint::Tidelog(arguments)) => {
+                (format!("`tidelog {arguments}`"), context.command(arguments))
+            }
+        };
+        match self.message.contains(&named) {
+            true => (self.message.replace(&named, &format!("`{command}`")), None),
+            false => (self.message.clone(), Some(command)),
+        }
     }
 }
 
@@ -106,8 +118,6 @@ impl From<tidelog::Error> for CliError {
     fn from(error: tidelog::Error) -> Self {
         use tidelog::Error as E;
         let hint = match &error {
-            // made-up data must not end up in a folder that holds something else
-            E::NotAStore { path } if !path.exists() => Some("demo"),
             E::SessionUnknown { .. } => Some("sessions"),
             E::CheckpointUnknown { .. } => Some("checkpoints"),
             E::Damaged { .. } | E::CheckpointDamaged { .. } | E::Npz { .. } => Some("verify"),
