@@ -70,14 +70,16 @@ fn recorded(records: i64) -> (TestStore, Session) {
 }
 
 const RECORD: &str = r#"{"timestamp":"2026-01-05T09:30:30Z","step":1,"telemetry":{"phi":0.5}}"#;
-const HEADER: &str = r#"{"tidelog":1,"segment":"SEGMENT","store":"6f2a3b1c-0000-4000-8000-000000000000","session":SESSION,"attempt":1,"writer":{"pid":1,"host":"h","program":"p"},"created_at":"2026-01-05T09:30:00Z"}"#;
+const HEADER: &str = r#"{"tidelog":1,"segment":"SEGMENT","store":"STORE","session":SESSION,"attempt":1,"writer":{"pid":1,"host":"h","program":"p"},"created_at":"2026-01-05T09:30:00Z"}"#;
 
 /// Puts a segment of these lines into the store; the session is JSON.
 fn add_segment(root: &Path, number: u32, session: &str, lines: &[&str]) {
     let folder = root.join("logs").join(if session == "null" { "store" } else { "telemetry" });
     fs::create_dir_all(&folder).unwrap();
     let id = format!("6f2a3b1c-0000-4000-8000-{number:012}");
-    let header = HEADER.replace("SEGMENT", &id).replace("SESSION", session);
+    let store = Store::open_read_only(root).unwrap().id().to_string();
+    let header =
+        HEADER.replace("SEGMENT", &id).replace("SESSION", session).replace("STORE", &store);
     let text = format!("{header}\n{}\n", lines.join("\n"));
     fs::write(folder.join(format!("s{number}.jsonl")), text).unwrap();
 }
