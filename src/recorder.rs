@@ -379,7 +379,7 @@ impl State {
     /// get there. The gap is told once its line is in the file.
     fn flush(&mut self, gap: Option<u32>, place: Place) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        let flushed = writer.flush();
+        let flushed = writer.write_pending();
         if flushed.is_err() {
             writer.go_back(place);
         }

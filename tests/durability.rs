@@ -38,7 +38,8 @@ fn buffered(persist_interval: Duration) -> SessionOptions {
 
 fn record(session: &Session, steps: std::ops::Range<i64>) {
     for step in steps {
-        assert_eq!(session.record_telemetry(step, &telemetry(0.5)).unwrap(), Recorded::Kept);
+        let recorded = session.record_telemetry(step, &telemetry(0.5)).unwrap();
+        assert_eq!(recorded, Recorded::Kept, "step {step}: {:?}", session.missed());
     }
 }
 

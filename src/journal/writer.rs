@@ -256,6 +256,12 @@ impl SegmentWriter {
     /// On return they survive the death of this process, not yet a power cut.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.check()?;
+        self.write_pending()
+    }
+
+    /// [`flush`](Self::flush) for who has checked the segment. A persist that failed since might as
+    /// well have failed after this write.
+    pub(crate) fn write_pending(&mut self) -> Result<()> {
         if self.pending.lines == 0 {
             return Ok(());
         }
