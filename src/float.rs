@@ -22,6 +22,32 @@ pub(crate) fn non_finite_text(number: f64) -> Option<&'static str> {
     }
 }
 
+/// Appends the number, as [`Float`] is written.
+pub(crate) fn write(number: f64, buffer: &mut Vec<u8>) {
+    match non_finite_text(number) {
+        None => push_digits(zmij::Buffer::new().format_finite(number).as_bytes(), buffer),
+        Some(text) => {
+            buffer.push(b'"');
+            buffer.extend_from_slice(text.as_bytes());
+            buffer.push(b'"');
+        }
+    }
+}
+
+/// Most numbers have 16 to 24 characters: the first 16 and the last 16, which overlap, are two copies
+/// of known length, in less time than a call that copies any length.
+fn push_digits(digits: &[u8], buffer: &mut Vec<u8>) {
+    match (digits.first_chunk::<16>(), digits.last_chunk::<16>()) {
+        (Some(first), Some(last)) if digits.len() <= 32 => {
+            let end = buffer.len() + digits.len();
+            buffer.extend_from_slice(first);
+            buffer.truncate(end - 16);
+            buffer.extend_from_slice(last);
+        }
+        _ => buffer.extend_from_slice(digits),
+    }
+}
+
 /// The number of such a text.
 pub(crate) fn non_finite_from_text(text: &str) -> Option<f64> {
     match text {

@@ -33,8 +33,9 @@ impl Timestamp {
         let Ok(since) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else {
             return Self::from_jiff(jiff::Timestamp::now()).unwrap_or(Self(0)); // before 1970
         };
-        let micros = (since.as_nanos() + 500) / 1000;
-        i64::try_from(micros).map_or(Self(0), |micros| Self(micros.min(MICROS_MAX)))
+        let Ok(seconds) = i64::try_from(since.as_secs()) else { return Self(MICROS_MAX) };
+        let micros = i64::from((since.subsec_nanos() + 500) / 1000);
+        Self(seconds.saturating_mul(1_000_000).saturating_add(micros).min(MICROS_MAX))
     }
 
     /// From microseconds since 1970-01-01T00:00:00Z.

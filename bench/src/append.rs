@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 
 /// Different records, in rotation. Both sides find what they write in the processor's cache, as a
 /// training loop does that has just worked it out.
-const DISTINCT: usize = 1024;
+const DISTINCT: usize = 128;
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut rng = Rng::with_seed(7);

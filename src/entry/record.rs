@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::float::non_finite_text;
+use crate::float;
 use crate::telemetry::Telemetry;
 use crate::timestamp::Timestamp;
 
@@ -47,7 +47,7 @@ macro_rules! key {
 fn write_fields(telemetry: &Telemetry, buffer: &mut Vec<u8>) -> serde_json::Result<()> {
     macro_rules! floats {
         ($($name:ident)+) => {
-            $(write_float(key!($name), telemetry.$name, buffer)?;)+
+            $(write_float(key!($name), telemetry.$name, buffer);)+
         };
     }
     floats!(phi kappa_eff);
@@ -67,12 +67,10 @@ fn write_fields(telemetry: &Telemetry, buffer: &mut Vec<u8>) -> serde_json::Resu
 
 /// Inlined, as the next one: a key of known length is copied without a call, a tenth of the time.
 #[inline(always)]
-fn write_float(key: &[u8], number: Option<f64>, buffer: &mut Vec<u8>) -> serde_json::Result<()> {
-    let Some(number) = number else { return Ok(()) };
-    match non_finite_text(number) {
-        None => write_value(key, Some(&number), buffer),
-        Some(text) => write_value(key, Some(text), buffer),
-    }
+fn write_float(key: &[u8], number: Option<f64>, buffer: &mut Vec<u8>) {
+    let Some(number) = number else { return };
+    buffer.extend_from_slice(key);
+    float::write(number, buffer);
 }
 
 #[inline(always)]

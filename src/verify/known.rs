@@ -7,28 +7,29 @@
 //! one, and where there is no index, [`segments`](super::segments) parses every line.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::thread;
 
-use memchr::memchr;
 use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter};
 
 use super::Verification;
 use super::index::Mark;
 use super::segments::Scan;
 use crate::disk;
-use crate::entry::line::{self, LINE_BYTES_MAX};
+use crate::entry::line;
 use crate::error::{Error, Result};
 use crate::journal::{Content, Cursor};
 
 /// Regions that are looked at together, by all threads; one has about half a megabyte.
-const REGIONS_MAX: usize = 16;
+const REGIONS_MAX: usize = 64;
 /// A disk does not get faster by more.
 const THREADS_MAX: usize = 8;
 /// Bytes of one region's parsed lines; a region of more is left to the reader of batches.
 const PARSED_BYTES_MAX: usize = 2 << 20;
-const READ_BYTES: usize = 256 << 10;
+/// Bytes of one region, held by each thread; a larger one, too, is left to the reader of batches.
+const REGION_BYTES_MAX: u64 = 16 << 20;
 
 /// What lies between two marks, unchanged.
 struct Region {
@@ -87,7 +88,8 @@ fn regions(path: &Path, marks: &[Mark], invalid: &HashSet<u32>) -> Vec<io::Resul
     let ends: Vec<&[Mark]> = marks.windows(2).collect();
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let look = |ends: &[&[Mark]]| -> Vec<_> {
-        ends.iter().map(|ends| region(path, ends, invalid)).collect()
+        let mut buffer = Vec::new();
+        ends.iter().map(|ends| region(path, ends, invalid, &mut buffer)).collect()
     };
     thread::scope(|scope| {
         let shares = ends.chunks(ends.len().div_ceil(threads).max(1));
@@ -103,32 +105,59 @@ fn regions(path: &Path, marks: &[Mark], invalid: &HashSet<u32>) -> Vec<io::Resul
 }
 
 /// `None` if these are other bytes than those that the index read, or more than are held at a time.
-fn region(path: &Path, ends: &[Mark], invalid: &HashSet<u32>) -> io::Result<Option<Region>> {
+fn region(
+    path: &Path,
+    ends: &[Mark],
+    invalid: &HashSet<u32>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Region>> {
     let [from, to] = ends else { return Ok(None) };
-    let mut input = BufReader::with_capacity(READ_BYTES, disk::open(path)?);
-    input.seek(SeekFrom::Start(from.cursor.next_byte))?;
-    let mut crc = crc32fast::Hasher::new_with_initial(from.crc);
+    if !read_unchanged(path, from, to, buffer)? {
+        return Ok(None);
+    }
     let event = Finder::new(b"\"event\"");
+    let may_be_event = |bytes: &[u8]| memchr(b'\\', bytes).is_some() || event.find(bytes).is_some();
+    let any_event = may_be_event(buffer);
     let mut region = Region { end: *to, bytes: 0, records: 0, others: Vec::new() };
-    let (mut line, mut parsed_bytes) = (Vec::new(), 0);
-    for number in from.cursor.next_line..to.cursor.next_line {
-        line.clear();
-        (&mut input).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
-        crc.update(&line);
+    let mut parsed_bytes = 0;
+    for (number, line) in (from.cursor.next_line..).zip(lines(buffer)) {
         let offset = from.cursor.next_byte + region.bytes;
         region.bytes += line.len() as u64;
-        if is_plain_record(&line, &event) && !invalid.contains(&number) {
+        let is_event = any_event && may_be_event(line);
+        if !is_event && is_like_record(line) && !invalid.contains(&number) {
             region.records += 1;
             continue;
         }
         parsed_bytes += line.len();
-        let Some(content) = parse(&line).filter(|_| parsed_bytes <= PARSED_BYTES_MAX) else {
+        let Some(content) = parse(line).filter(|_| parsed_bytes <= PARSED_BYTES_MAX) else {
             return Ok(None);
         };
         region.others.push(ParsedLine { number, offset, content });
     }
+    Ok(Some(region))
+}
+
+/// Reads what lies between two marks; whether it has the CRC-32 that it had when it was parsed.
+fn read_unchanged(path: &Path, from: &Mark, to: &Mark, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let bytes = to.cursor.next_byte.checked_sub(from.cursor.next_byte);
-    Ok((bytes == Some(region.bytes) && crc.finalize() == to.crc).then_some(region))
+    let Some(bytes) = bytes.filter(|bytes| *bytes <= REGION_BYTES_MAX) else { return Ok(false) };
+    let mut file = disk::open(path)?;
+    file.seek(SeekFrom::Start(from.cursor.next_byte))?;
+    buffer.clear();
+    file.take(bytes).read_to_end(buffer)?;
+    let mut crc = crc32fast::Hasher::new_with_initial(from.crc);
+    crc.update(buffer);
+    Ok(buffer.len() as u64 == bytes && crc.finalize() == to.crc)
+}
+
+/// Lines with their newlines; a mark stands behind one.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr_iter(b'\n', bytes).map(move |newline| {
+        let line = bytes.get(start..=newline).unwrap_or_default();
+        start = newline + 1;
+        line
+    })
 }
 
 /// `None` if the line is not complete.
@@ -137,15 +166,14 @@ fn parse(line: &[u8]) -> Option<Content> {
     Some(line::read(line).map_or_else(Content::Invalid, Content::Entry))
 }
 
-/// Whether a line that is an entry is a record for certain: as tidelog writes one, and without
-/// anything that could be the key of an event.
-fn is_plain_record(line: &[u8], event: &Finder<'_>) -> bool {
+/// Whether a line that is an entry begins as tidelog writes a record. It is one for certain if there
+/// is nothing in it that could be the key of an event.
+fn is_like_record(line: &[u8]) -> bool {
     const TIMESTAMP_BYTES: usize = "2026-01-05T09:30:00.123456Z".len();
     let step = line
         .strip_prefix(b"{\"timestamp\":\"")
         .and_then(|rest| rest.get(TIMESTAMP_BYTES..)?.strip_prefix(b"\",\"step\":"));
     let Some(step) = step else { return false };
     let digits = step.iter().take_while(|byte| matches!(byte, b'-' | b'0'..=b'9')).count();
-    let is_record = step.get(digits..).is_some_and(|rest| rest.starts_with(b",\"telemetry\":{"));
-    is_record && memchr(b'\\', step).is_none() && event.find(step).is_none()
+    step.get(digits..).is_some_and(|rest| rest.starts_with(b",\"telemetry\":{"))
 }
