@@ -32,6 +32,10 @@ pub(crate) struct Follower {
     compared: Option<Compared>,
     /// When a file that could not be read is tried again.
     pub(crate) retry_at: Option<Instant>,
+    /// Most lines of it that were in a replica.
+    pub(crate) lines_sent: u32,
+    /// The file's length when it was longest.
+    pub(crate) bytes_seen: u64,
     /// Largest next batch: halved when the server refuses one, doubled with each that passes.
     lines_max: usize,
 }
@@ -104,6 +108,8 @@ impl Follower {
             is_displaced: false,
             compared: None,
             retry_at: None,
+            lines_sent: 0,
+            bytes_seen: 0,
             lines_max: LIMITS.lines_max,
         }
     }
@@ -125,6 +131,7 @@ impl Follower {
         }
         let before = self.known.replace(known).map_or(0, |known| known.cursor.next_line);
         let now = row.cursor.next_line;
+        self.lines_sent = self.lines_sent.max(before).max(now);
         (now < before).then_some((before, now))
     }
 

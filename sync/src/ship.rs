@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidelog::SegmentId;
 use tidelog::journal::Cursor;
 
 use crate::agent::Report;
@@ -14,9 +15,10 @@ use crate::apply::Outcome;
 use crate::database::DatabaseError;
 use crate::error::SyncError;
 use crate::follow::{self, FileId, Follower, Known, Look, Reading};
+use crate::gaps::Gap;
 use crate::insert::Method;
 use crate::quarantine::Refusal;
-use crate::replica::Replica;
+use crate::replica::{self, Replica};
 use crate::rows::BatchRows;
 use crate::sqlstate::Class;
 use crate::state::{Notice, SegmentState};
@@ -46,7 +48,16 @@ pub(crate) struct Shipper {
     /// Sessions that were written to; whoever refreshes their statistics clears it.
     pub(crate) touched: BTreeSet<String>,
     /// Segments whose end was reached, to be written down together.
-    pub(crate) sealed: Vec<(i32, Cursor)>,
+    pub(crate) sealed: Vec<Sealed>,
+}
+
+/// A segment whose end was reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    pub(crate) segment: SegmentId,
+    pub(crate) segment_no: i32,
+    pub(crate) cursor: Cursor,
+    pub(crate) file_name: String,
 }
 
 /// What a visit works with.
@@ -127,12 +138,25 @@ impl Visit<'_> {
             return Err(error);
         }
         if error.is_not_found() {
-            self.stop(SegmentState::Missing, self.sent())?;
+            self.gone()?;
         } else {
             self.follower.retry_at = Some(Instant::now() + UNREADABLE_WAIT);
             self.stop(SegmentState::Unreadable, error.to_string())?;
         }
         Ok(Shipped::Everything)
+    }
+
+    /// The file is not there: lines are gone with it, or may come back with it.
+    fn gone(&mut self) -> Result<(), SyncError> {
+        let cursor = self.known.cursor;
+        match Gap::of(self.follower, cursor.next_line, cursor.next_byte) {
+            Some(gap) => {
+                self.replica.note_gap(&gap)?;
+                self.enter(SegmentState::Gap, gap.words());
+                Ok(())
+            }
+            None => self.stop(SegmentState::Missing, self.sent()),
+        }
     }
 
     fn sent(&self) -> String {
@@ -156,8 +180,17 @@ impl Visit<'_> {
         Ok(())
     }
 
+    fn sealed(&self) -> Sealed {
+        Sealed {
+            segment: self.known.place.segment,
+            segment_no: self.known.place.segment_no,
+            cursor: self.known.cursor,
+            file_name: replica::file_name(&self.follower.segment),
+        }
+    }
+
     /// Brings the state up to what the file and the cursor say.
-    fn settle(&mut self) -> Result<Option<(i32, Cursor)>, SyncError> {
+    fn settle(&mut self) -> Result<Option<Sealed>, SyncError> {
         match self.follower.look(self.root, &self.known)? {
             Look::CaughtUp { is_active: true } => {
                 self.enter(SegmentState::Streaming, String::new());
@@ -169,7 +202,7 @@ impl Visit<'_> {
                 if self.verify_all()? {
                     self.enter(SegmentState::Sealed, String::new());
                     self.known.sealed = true;
-                    return Ok(Some((self.known.place.segment_no, self.known.cursor)));
+                    return Ok(Some(self.sealed()));
                 }
             }
             Look::Short { length } => {
@@ -177,7 +210,7 @@ impl Visit<'_> {
                 self.stop(SegmentState::LocalBehind, detail)?;
             }
             Look::Gone if self.known.sealed => {}
-            Look::Gone => self.stop(SegmentState::Missing, self.sent())?,
+            Look::Gone => self.gone()?,
             // Half a line, or lines that came meanwhile.
             Look::Behind { .. } => {}
         }
@@ -199,7 +232,11 @@ impl Shipper {
         if visit.is_stopped() {
             return Ok(shipped);
         }
-        match visit.follower.look(visit.root, &visit.known)? {
+        let look = visit.follower.look(visit.root, &visit.known)?;
+        if let Look::Behind { length } = look {
+            visit.follower.bytes_seen = visit.follower.bytes_seen.max(length);
+        }
+        match look {
             Look::Behind { length } if visit.verify()? => shipped = self.ship(visit, length)?,
             // A change that left the length as it was shows only when it is looked for.
             Look::CaughtUp { is_active: true } if visit.follower.is_unread() => {
@@ -285,6 +322,7 @@ impl Shipper {
     fn count(&mut self, visit: &mut Visit<'_>, batch: &BatchRows) {
         visit.known.cursor = batch.to;
         visit.known.sealed = false;
+        visit.follower.lines_sent = visit.follower.lines_sent.max(batch.to.next_line);
         visit.follower.passed(batch.from, batch.lines);
         self.touched.extend(batch.sessions.iter().cloned());
         self.report.batches += 1;

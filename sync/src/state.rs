@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 /// What the agent is doing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -55,8 +57,11 @@ pub enum SegmentState {
     Forked,
     /// The file is shorter than what was sent, as after a power cut. Nothing is written.
     LocalBehind,
-    /// The file is gone before its end was sent.
+    /// The file is gone before its end was sent. Whether it had more lines nobody here knows.
     Missing,
+    /// The file is gone, and with it lines that the replica wants. They are written down in
+    /// `sync_gaps`.
+    Gap,
     /// The file cannot be read; it is tried again after a while.
     Unreadable,
 }
@@ -73,6 +78,7 @@ impl SegmentState {
             Self::Forked => "forked",
             Self::LocalBehind => "local_behind",
             Self::Missing => "missing",
+            Self::Gap => "gap",
             Self::Unreadable => "unreadable",
         }
     }
@@ -104,6 +110,20 @@ pub enum Notice {
         from_line: u32,
         /// The next line that the replica wants.
         to_line: u32,
+    },
+    /// This is another database than the one that was sent to before.
+    Replaced {
+        /// Id of the one before.
+        before: Uuid,
+        /// Id of this one.
+        now: Uuid,
+    },
+    /// What the agent should remember is forgotten when it ends.
+    Forgetful {
+        /// The folder that cannot be written.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// Rows of a batch were there before its cursor; they were left as they are.
     Conflict {
@@ -155,6 +175,15 @@ impl fmt::Display for Notice {
                 f,
                 "{}: the replica went back from line {from_line} to line {to_line}; sending again",
                 path.display()
+            ),
+            Self::Replaced { before, now } => {
+                write!(f, "another database ({now}) than before ({before})")
+            }
+            Self::Forgetful { folder, reason } => write!(
+                f,
+                "{} cannot be written ({reason}): the next start will not know which database was \
+                 sent to; --state-dir names another folder",
+                folder.display()
             ),
             Self::Conflict { path, first_line } => write!(
                 f,
