@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS sync_segments (
     session_id    text COLLATE "C",  -- NULL: the store's own journal
     file_name     text NOT NULL,
     attempt       integer,
+    -- The tail of a forked file: it has this parent's lines before that line, and its own from there.
+    parent_segment_id uuid,
+    parent_line   integer,
     next_line     integer NOT NULL DEFAULT 0,
     next_byte     bigint NOT NULL DEFAULT 0,
     chain_hash    bytea NOT NULL DEFAULT '',

@@ -137,6 +137,11 @@ impl Memory {
         })
     }
 
+    /// Whether the next run will know what this one does.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Segments that were sent whole, be it to another database.
     pub(crate) fn sent(&self) -> &BTreeMap<SegmentId, Sent> {
         &self.sent

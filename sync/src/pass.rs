@@ -107,21 +107,36 @@ impl Pass {
     ) -> Result<(), SyncError> {
         let segments: Vec<&Segment> = self.followers.values().map(|f| &f.segment).collect();
         let rows = replica.register(&segments)?;
+        let memory = &self.memory;
         for row in &rows {
             if let Some(follower) = self.followers.get_mut(&row.segment) {
-                connect(follower, row, tell);
+                connect(follower, row, memory, tell);
             }
         }
+        self.connect_tails(&rows);
         let followers = &self.followers;
         let is_there = |segment: &SegmentId| followers.contains_key(segment);
-        let absent: Vec<&SegmentRow> = rows.iter().filter(|row| !is_there(&row.segment)).collect();
+        // A tail is in its parent's file, or in that of another clone.
+        let is_absent = |row: &&SegmentRow| row.parent.is_none() && !is_there(&row.segment);
+        let absent: Vec<&SegmentRow> = rows.iter().filter(is_absent).collect();
         gaps::tell_of_absent(replica, &absent, is_there, &self.memory, &self.unreadable, tell)?;
-        let sealed = rows.iter().filter(|row| row.sealed).map(|row| {
+        let sealed = absent.iter().filter(|row| row.sealed).map(|row| {
             let (lines, file_name) = (row.cursor.next_line, row.file_name.clone());
             (row.segment, Sent { lines, file_name })
         });
         tell_if_forgotten(self.memory.keep_sent(sealed), tell);
         Ok(())
+    }
+
+    /// Tells followers which tails parted from their segments.
+    fn connect_tails(&mut self, rows: &[SegmentRow]) {
+        for row in rows {
+            if let Some((parent, _)) = &row.parent
+                && let Some(follower) = self.followers.get_mut(parent)
+            {
+                follower.tails.push(row.clone());
+            }
+        }
     }
 
     /// Writes down which segments are complete.
@@ -134,7 +149,8 @@ impl Pass {
         replica.seal(&cursors)?;
         let sent =
             |s: Sealed| (s.segment, Sent { lines: s.cursor.next_line, file_name: s.file_name });
-        tell_if_forgotten(self.memory.keep_sent(sealed.into_iter().map(sent)), tell);
+        let whole = sealed.into_iter().filter(|sealed| !sealed.is_tail).map(sent);
+        tell_if_forgotten(self.memory.keep_sent(whole), tell);
         Ok(())
     }
 
@@ -211,17 +227,23 @@ impl Pass {
             if let Some(follower) = self.followers.get_mut(&row.segment)
                 && follower.known.is_none()
             {
-                connect(follower, &row, tell);
+                connect(follower, &row, &self.memory, tell);
             }
         }
         Ok(())
     }
 }
 
-fn connect(follower: &mut Follower, row: &SegmentRow, tell: Tell<'_>) {
+fn connect(follower: &mut Follower, row: &SegmentRow, memory: &Memory, tell: Tell<'_>) {
     if let Some((from_line, to_line)) = follower.connect(row) {
         let path = follower.segment.path.clone();
         tell(&Notice::Rewound { path, from_line, to_line });
+    }
+    // A clone of this machine may have sealed it, with as many bytes of its own.
+    let is_remembered = !memory.is_kept() || memory.sent().contains_key(&row.segment);
+    let is_proven = is_remembered || !follower.is_unread();
+    if let Some(known) = &mut follower.known {
+        known.is_proven = is_proven;
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct SegmentRow {
     pub(crate) state: String,
     /// Everything is here and nothing will follow.
     pub(crate) sealed: bool,
+    /// The segment and line at which it parted from another one.
+    pub(crate) parent: Option<(SegmentId, u32)>,
 }
 
 /// The end of a batch that was applied.
@@ -365,7 +367,7 @@ impl Replica {
     }
 
     /// Runs a transaction whose statements may each take so long.
-    fn within<T: Send + 'static>(
+    pub(crate) fn within<T: Send + 'static>(
         &mut self,
         limit: Duration,
         what: &str,
@@ -396,17 +398,24 @@ fn read_segments(
     store_no: i32,
     ids: &[Uuid],
 ) -> Result<Vec<SegmentRow>, DatabaseError> {
-    let rows = client.query_typed(
-        "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte, chain_hash,
-                state, sealed
-         FROM sync_segments WHERE store_no = $1 OR segment_id = ANY ($2)",
-        &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)],
-    )?;
+    let sql = format!(
+        "{SELECT_SEGMENTS}
+         WHERE store_no = $1 OR segment_id = ANY ($2) OR parent_segment_id = ANY ($2)"
+    );
+    let rows = client.query_typed(&sql, &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)])?;
     rows.iter().map(SegmentRow::read).collect()
 }
 
+/// What [`SegmentRow`] reads.
+pub(crate) const SELECT_SEGMENTS: &str =
+    "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte, chain_hash, state,
+            sealed, parent_segment_id, parent_line
+     FROM sync_segments";
+
 impl SegmentRow {
-    fn read(row: &Row) -> Result<Self, DatabaseError> {
+    pub(crate) fn read(row: &Row) -> Result<Self, DatabaseError> {
+        let parent: Option<Uuid> = row.try_get(9)?;
+        let line: Option<i32> = row.try_get(10)?;
         Ok(Self {
             segment: SegmentId::from(row.try_get::<_, Uuid>(0)?),
             segment_no: row.try_get(1)?,
@@ -415,6 +424,7 @@ impl SegmentRow {
             cursor: read_cursor(row, 4)?,
             state: row.try_get(7)?,
             sealed: row.try_get(8)?,
+            parent: parent.map(SegmentId::from).zip(line.map(unsigned)),
         })
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Place {
     pub(crate) segment: SegmentId,
     pub(crate) session: Option<SessionId>,
     pub(crate) attempt: Option<i32>,
+    /// The first line that is the segment's own: 0, or where it parted from another one.
+    pub(crate) first_line: u32,
 }
 
 /// Everything that one transaction writes for a batch of lines.
@@ -35,6 +37,8 @@ pub(crate) struct BatchRows {
     pub(crate) from: Cursor,
     /// The cursor after it.
     pub(crate) to: Cursor,
+    /// The first line and the one after the last, as a database counts them.
+    pub(crate) line_range: (i64, i64),
     /// Number of lines, damaged ones included.
     pub(crate) lines: usize,
     pub(crate) records: Rows,
@@ -149,11 +153,13 @@ pub(crate) fn refused_by_server(
 impl BatchRows {
     fn empty(place: &Place, from: Cursor, batch: &Batch) -> Self {
         // A part begins with the first line after the header, whatever that line says.
-        let begins = from.next_line <= 1 && !batch.lines().is_empty() && place.session.is_some();
+        let is_first = from.next_line.max(1) == place.first_line.max(1);
+        let begins = is_first && !batch.lines().is_empty() && place.session.is_some();
         Self {
             place: place.clone(),
             from,
             to: *batch.to(),
+            line_range: (from.next_line.into(), batch.to().next_line.into()),
             lines: batch.lines().len(),
             records: Rows::new(&table::TELEMETRY_RECORDS),
             emergencies: Rows::new(&table::EMERGENCY_EVENTS),
@@ -184,6 +190,11 @@ impl BatchRows {
             &self.quarantine,
             &self.unknown,
         ]
+    }
+
+    /// Of these, the tables that only entries have rows in.
+    pub(crate) fn data(&self) -> [&Rows; 5] {
+        [&self.records, &self.emergencies, &self.history, &self.basins, &self.gaps]
     }
 
     /// Leaves out what belongs to these sessions, apart from the audit trail.
@@ -502,7 +513,8 @@ mod tests {
         fs::write(&path, format!("header\n{lines}")).unwrap();
         let session = session.map(|id| SessionId::new(id).unwrap());
         let segment = SegmentId::random();
-        let place = Place { store_no: 1, segment_no: 2, segment, session, attempt: Some(1) };
+        let place =
+            Place { store_no: 1, segment_no: 2, segment, session, attempt: Some(1), first_line: 0 };
         let limits = BatchLimits { lines_max: 100, bytes_max: 1 << 20 };
         let mut reader = SegmentReader::open(&path, Cursor::START).unwrap();
         let batch = reader.next_batch(limits).unwrap().unwrap();

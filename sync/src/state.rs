@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidelog::SegmentId;
 use uuid::Uuid;
 
 /// What the agent is doing.
@@ -118,6 +119,16 @@ pub enum Notice {
         /// Id of this one.
         now: Uuid,
     },
+    /// The file's lines from there on are another writer's than those that were sent. They are sent
+    /// as a segment of their own.
+    Rehomed {
+        /// The file.
+        path: PathBuf,
+        /// The first of these lines.
+        line: u32,
+        /// Their segment.
+        segment: SegmentId,
+    },
     /// What the agent should remember is forgotten when it ends.
     Forgetful {
         /// The folder that cannot be written.
@@ -179,6 +190,12 @@ impl fmt::Display for Notice {
             Self::Replaced { before, now } => {
                 write!(f, "another database ({now}) than before ({before})")
             }
+            Self::Rehomed { path, line, segment } => write!(
+                f,
+                "{}: parts at line {line} from what was sent; its lines from there on are sent as \
+                 segment {segment}",
+                path.display()
+            ),
             Self::Forgetful { folder, reason } => write!(
                 f,
                 "{} cannot be written ({reason}): the next start will not know which database was \

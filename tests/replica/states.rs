@@ -152,3 +152,205 @@ fn lines_that_were_seen_and_are_gone_before_they_were_sent_are_a_gap() {
     .unwrap();
     assert_eq!(state_of(&mut client, "run-1"), "gap");
 }
+
+/// A copy of a store's folder, as of a machine that was cloned: no store was opened in it.
+fn cloned(files: &Files) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let from = files.store.root().join(".");
+    let copied = std::process::Command::new("cp").arg("-r").args([&from, folder.path()]).status();
+    assert!(copied.unwrap().success());
+    folder
+}
+
+fn once_at(root: &Path, database: &TestDatabase) -> (Report, Vec<String>) {
+    let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
+    let (sender, notices) = mpsc::channel();
+    let tell = move |notice: &Notice| sender.send(notice.to_string()).unwrap();
+    let report = Agent::new(root, target, tell).unwrap().once(Duration::from_secs(30)).unwrap();
+    (report, notices.try_iter().collect())
+}
+
+/// What a writer of the clone appends to the segment of `run-1`: lines with their CRC.
+fn append(root: &Path, lines: &str) {
+    let path = root.join("logs/telemetry/session_run-1.jsonl");
+    OpenOptions::new().append(true).open(path).unwrap().write_all(lines.as_bytes()).unwrap();
+}
+
+/// Lines of records, and of an end, of another moment than all others.
+fn lines(steps: std::ops::Range<i64>) -> String {
+    let other = Files::new();
+    let session = other.session("run-1");
+    record(&session, steps);
+    session.end(Outcome::Completed).unwrap();
+    let text = fs::read_to_string(other.segment("session_run-1.jsonl")).unwrap();
+    text.split_inclusive('\n').skip(2).collect()
+}
+
+fn records_of(text: &str, count: usize) -> String {
+    text.split_inclusive('\n').take(count).collect()
+}
+
+/// Steps of the session, each as often as it is there.
+fn steps(client: &mut Client) -> Vec<i64> {
+    let sql = "SELECT step FROM telemetry_records WHERE session_id = 'run-1' ORDER BY step";
+    client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn the_tail_of_a_clone_is_sent_once_beside_the_other_one() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..5);
+    let clone = cloned(&files);
+    record(&session, 5..9);
+    // One batch, so that the fork lies within it.
+    once(&files, &database).unwrap();
+    let more = lines(100..107);
+    append(clone.path(), &records_of(&more, 5));
+    let (report, notices) = once_at(clone.path(), &database);
+    assert_eq!((report.lines, report.forked.len()), (5, 0));
+    let told = notices.iter().find(|notice| notice.contains("parts at line 7")).unwrap();
+    assert!(told.contains("sent as segment"), "{told}");
+    assert_eq!(once_at(clone.path(), &database).0.lines, 0);
+    append(clone.path(), more.strip_prefix(&records_of(&more, 5)).unwrap());
+    fs::remove_dir_all(clone.path().join("active")).unwrap();
+    assert_eq!(once_at(clone.path(), &database).0.lines, 3);
+    session.end(Outcome::Completed).unwrap();
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    assert_eq!(steps(&mut client), (0..9).chain(100..107).collect::<Vec<i64>>());
+    assert_eq!(count(&mut client, "sync_segments WHERE parent_line = 7 AND sealed"), 1);
+    assert_eq!(count(&mut client, "sync_segments WHERE sealed"), 2);
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'completed'"), 1);
+    assert_eq!(count(&mut client, "sync_quarantine"), 0);
+}
+
+#[test]
+fn a_clone_with_fewer_lines_than_were_sent_parted_too() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..3);
+    once(&files, &database).unwrap();
+    let clone = cloned(&files);
+    record(&session, 3..50);
+    once(&files, &database).unwrap();
+    assert_eq!(once_at(clone.path(), &database).0.lines, 0);
+    append(clone.path(), &records_of(&lines(100..102), 2));
+    assert_eq!(once_at(clone.path(), &database).0.lines, 2);
+    let mut client = database.client();
+    assert_eq!(steps(&mut client), (0..50).chain(100..102).collect::<Vec<i64>>());
+    record(&session, 50..52);
+    assert_eq!(once(&files, &database).unwrap().lines, 2);
+    assert_eq!(state_of_root(&mut client), "streaming");
+}
+
+/// State of the segment that has no parent.
+fn state_of_root(client: &mut Client) -> String {
+    let sql = "SELECT state FROM sync_segments WHERE parent_segment_id IS NULL";
+    client.query_one(sql, &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_clone_that_is_as_long_as_what_was_sent_is_found_by_an_agent_that_remembers() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..5);
+    let clone = cloned(&files);
+    record(&session, 5..9);
+    session.end(Outcome::Completed).unwrap();
+    once(&files, &database).unwrap();
+    append(clone.path(), &lines(5..9));
+    fs::remove_dir_all(clone.path().join("active")).unwrap();
+    let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
+    let agent = Agent::new(clone.path(), target, |_| {}).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let report = agent.remembering(state.path(), NewTarget::Refuse).once(Duration::ZERO).unwrap();
+    assert_eq!(report.lines, 5);
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_records"), 13);
+    assert_eq!(count(&mut client, "sync_segments WHERE sealed"), 2);
+}
+
+#[test]
+fn every_agent_gives_a_tail_the_same_segment_and_each_clone_has_its_own() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..5);
+    let (clone, other) = (cloned(&files), cloned(&files));
+    record(&session, 5..9);
+    once(&files, &database).unwrap();
+    append(clone.path(), &lines(100..110));
+    append(other.path(), &lines(200..220));
+    thread::scope(|scope| {
+        for root in [clone.path(), clone.path(), other.path()] {
+            let database = &database;
+            scope.spawn(move || once_at(root, database));
+        }
+    });
+    let mut client = database.client();
+    let expected: Vec<i64> = (0..9).chain(100..110).chain(200..220).collect();
+    assert_eq!(steps(&mut client), expected);
+    assert_eq!(count(&mut client, "sync_segments"), 3);
+}
+
+#[test]
+fn a_line_that_was_changed_together_with_its_crc_is_no_fork() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..9);
+    once(&files, &database).unwrap();
+    let path = files.segment("session_run-1.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.split_inclusive('\n').nth(5).unwrap();
+    fs::write(&path, text.replace(line, &records_of(&lines(3..4), 1))).unwrap();
+    record(&session, 9..10);
+    let (report, _) = once_at(files.store.root(), &database);
+    assert_eq!((report.lines, report.forked), (0, vec![path]));
+    let mut client = database.client();
+    assert_eq!(steps(&mut client), (0..9).collect::<Vec<i64>>());
+    assert_eq!(state_of(&mut client, "run-1"), "forked");
+}
+
+#[test]
+fn a_copied_store_adds_nothing_and_both_go_on_in_segments_of_their_own() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 3000);
+    let copy = cloned(&files);
+    let lines: u64 = thread::scope(|scope| {
+        let roots = [files.store.root(), copy.path()];
+        let database = &database;
+        let agents = roots.map(|root| scope.spawn(move || once_at(root, database).0.lines));
+        agents.map(|agent| agent.join().unwrap()).iter().sum()
+    });
+    assert_eq!(lines, 3002);
+    files.records("run-2", 10);
+    let store = Store::open(copy.path()).unwrap();
+    let session = store.start_session(SessionId::new("run-2").unwrap()).unwrap();
+    record(&session, 10..20);
+    session.end(Outcome::Completed).unwrap();
+    for root in [files.store.root(), copy.path(), files.store.root()] {
+        let (report, notices) = once_at(root, &database);
+        assert_eq!((report.conflicts, report.forked.len()), (0, 0), "{notices:?}");
+    }
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_records"), 3020);
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'completed'"), 2);
+    assert_eq!(count(&mut client, "sync_segments WHERE state = 'sealed'"), 3);
+}
+
+#[test]
+fn the_copy_of_a_live_segment_stands_by_while_its_writer_goes_on() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..5);
+    let copy = cloned(&files);
+    record(&session, 5..9);
+    once(&files, &database).unwrap();
+    let before = contents(&mut database.client());
+    assert_eq!(once_at(copy.path(), &database).0.lines, 0);
+    assert_eq!(contents(&mut database.client()), before);
+    session.end(Outcome::Completed).unwrap();
+    assert_eq!(once(&files, &database).unwrap().lines, 1);
+    assert_eq!(once_at(copy.path(), &database).0.lines, 0);
+    assert_eq!(count(&mut database.client(), "sync_segments WHERE sealed"), 1);
+}
