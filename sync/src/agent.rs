@@ -18,6 +18,7 @@ use crate::memory::{Memory, NewTarget, Recognition};
 use crate::pass::{self, Pass};
 use crate::refresh::{self, Refresh};
 use crate::replica::Replica;
+use crate::reprocess;
 use crate::ship::Shipped;
 use crate::sqlstate::Class;
 use crate::state::{AgentState, Notice};
@@ -256,6 +257,7 @@ impl Agent {
         self.recognise(&mut replica)?;
         replica.register_store(self.pass.store_id())?;
         self.pass.connect(&mut replica, &mut self.notice)?;
+        reprocess::known_kinds(&mut replica, &mut self.notice)?;
         self.refresh = Refresh::default();
         self.tell(AgentState::Ready);
         Ok(replica)

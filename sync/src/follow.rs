@@ -52,8 +52,10 @@ pub(crate) struct Known {
     pub(crate) sealed: bool,
     /// Whether it is known that the file is what was sent, if it has the same length.
     pub(crate) is_proven: bool,
-    /// Length of the file when it was last found not to be what was sent.
-    pub(crate) parted_at: Option<u64>,
+    /// Length of the file, and lines that were sent, when it was last found not to be what was sent.
+    pub(crate) parted_at: Option<(u64, u32)>,
+    /// Another agent was seen to send this segment.
+    pub(crate) is_shared: bool,
     /// This file is not what was sent: on this connection it is not read again.
     pub(crate) stopped: Option<FileId>,
 }
@@ -153,7 +155,15 @@ impl Follower {
             first_line: row.parent.map_or(0, |(_, line)| line),
         };
         let (cursor, sealed) = (row.cursor, row.sealed);
-        Known { place, cursor, sealed, is_proven: true, stopped: None, parted_at: None }
+        Known {
+            place,
+            cursor,
+            sealed,
+            is_proven: true,
+            stopped: None,
+            parted_at: None,
+            is_shared: false,
+        }
     }
 
     /// Compares the file with the cursor by its length alone.

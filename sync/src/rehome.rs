@@ -27,12 +27,21 @@ impl Visit<'_> {
     /// Deals with a file of `length` bytes that does not agree with its cursor. Whether it has lines
     /// to send now: those of a tail that parted.
     pub(crate) fn part(&mut self, length: u64) -> Result<bool, SyncError> {
-        if self.known.parted_at.replace(length) == Some(length) {
+        let at = Some((length, self.known.cursor.next_line));
+        if self.known.parted_at == at {
             return Ok(false);
         }
         if self.resume_tail()? {
             return Ok(true);
         }
+        let has_tail = self.look_for_tail(length)?;
+        if !has_tail {
+            self.known.parted_at = at;
+        }
+        Ok(has_tail)
+    }
+
+    fn look_for_tail(&mut self, length: u64) -> Result<bool, SyncError> {
         let path = self.path();
         match fork::locate(self.replica, &path, &self.known)? {
             Fork::Parted(tail) => return self.rehome(&tail),

@@ -178,6 +178,10 @@ impl Visit<'_> {
 
     /// Follows a cursor that another agent moved.
     fn resume(&mut self) -> Result<(), SyncError> {
+        if !std::mem::replace(&mut self.known.is_shared, true) {
+            let path = self.path();
+            (self.notice)(&Notice::Overtaken { path, line: self.known.cursor.next_line });
+        }
         self.known.cursor = self.replica.cursor(self.known.place.segment_no)?;
         Ok(())
     }

@@ -354,3 +354,77 @@ fn the_copy_of_a_live_segment_stands_by_while_its_writer_goes_on() {
     assert_eq!(once_at(copy.path(), &database).0.lines, 0);
     assert_eq!(count(&mut database.client(), "sync_segments WHERE sealed"), 1);
 }
+
+/// Makes a replica look as if an agent had sent it that knew only records, starts and ends.
+fn as_an_older_agent_left_it(files: &Files, client: &mut Client) {
+    client
+        .batch_execute(
+            "TRUNCATE emergency_events, basin_history, checkpoints, checkpoint_history;
+             UPDATE telemetry_sessions SET emergency_count = 0",
+        )
+        .unwrap();
+    let text = fs::read_to_string(files.segment("session_run-1.jsonl")).unwrap();
+    for (line_no, line) in (0_i32..).zip(text.lines()) {
+        let event = ["emergency", "basin", "checkpoint_created", "checkpoint_ranked", "newer"]
+            .into_iter()
+            .find(|event| line.contains(&format!("\"event\":\"{event}\"")));
+        let Some(event) = event else { continue };
+        let sql = "INSERT INTO sync_unknown SELECT segment_no, $1, session_id, $2, $3
+                   FROM sync_segments ON CONFLICT DO NOTHING";
+        client.execute(sql, &[&line_no, &event, &line.as_bytes()]).unwrap();
+    }
+}
+
+#[test]
+fn entries_that_an_older_agent_did_not_know_become_rows() {
+    let files = Files::new();
+    every_kind(&files);
+    let mut file =
+        OpenOptions::new().append(true).open(files.segment("session_run-1.jsonl")).unwrap();
+    file.write_all(b"{\"timestamp\":\"2026-01-05T09:30:00Z\",\"event\":\"newer\"}\n").unwrap();
+    let (expected, database) = (TestDatabase::create(), TestDatabase::create());
+    once(&files, &expected).unwrap();
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    as_an_older_agent_left_it(&files, &mut client);
+    assert_eq!(count(&mut client, "sync_unknown"), 5);
+    let (_, notices) = once_at(files.store.root(), &database);
+    let told: Vec<&String> = notices.iter().filter(|n| n.contains("became rows")).collect();
+    assert!(told.len() == 1 && told[0].starts_with("4 entries"), "{told:?}");
+    assert_eq!(contents(&mut client), contents(&mut expected.client()));
+    assert_eq!(count(&mut client, "sync_unknown WHERE event = 'newer'"), 1);
+    assert_eq!(count(&mut client, "sync_unknown"), 1);
+}
+
+#[test]
+fn a_kept_line_that_the_server_refuses_as_a_row_stays_kept_and_holds_up_no_other() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    every_kind(&files);
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    as_an_older_agent_left_it(&files, &mut client);
+    client.batch_execute("ALTER TABLE basin_history ADD CHECK (phi < 0)").unwrap();
+    once(&files, &database).unwrap();
+    assert_eq!(count(&mut client, "sync_unknown WHERE event = 'basin'"), 1);
+    assert_eq!(count(&mut client, "sync_unknown"), 1);
+    assert_eq!(count(&mut client, "emergency_events"), 1);
+}
+
+#[test]
+fn kept_lines_of_a_deleted_session_do_not_come_back() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    every_kind(&files);
+    once(&files, &database).unwrap();
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "INSERT INTO tombstones
+             SELECT 'session', 'run-1', store_no, segment_no, 1, now() FROM sync_segments",
+        )
+        .unwrap();
+    as_an_older_agent_left_it(&files, &mut client);
+    once(&files, &database).unwrap();
+    assert_eq!(count(&mut client, "sync_unknown"), 0);
+    assert_eq!(count(&mut client, "emergency_events"), 0);
+    assert_eq!(count(&mut client, "checkpoint_history"), 2);
+}
