@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS sync_segments (
     session_id    text COLLATE "C",  -- NULL: the store's own journal
     file_name     text NOT NULL,
     attempt       integer,
+    -- The tail of a forked file: it has this parent's lines before that line, and its own from there.
+    parent_segment_id uuid,
+    parent_line   integer,
     next_line     integer NOT NULL DEFAULT 0,
     next_byte     bigint NOT NULL DEFAULT 0,
     chain_hash    bytea NOT NULL DEFAULT '',
@@ -193,4 +196,32 @@ BEGIN
       AND (s.started_at, s.ended_at, s.status, s.attempts, s.metadata)
           IS DISTINCT FROM (f.started_at, f.ended_at, f.status, f.attempts, f.metadata);
 END
+$$;
+
+-- Lines that were in the store and are not here, because their file is gone: from first_line to before
+-- next_line. A gap goes when its lines come after all.
+CREATE TABLE IF NOT EXISTS sync_gaps (
+    segment_id      uuid NOT NULL,  -- may have no row in sync_segments: the database went back
+    first_line      integer NOT NULL,
+    next_line       integer,  -- NULL: nobody knows where the file ended
+    store_no        integer NOT NULL REFERENCES sync_stores,
+    file_name       text NOT NULL,
+    noticed_at      timestamptz NOT NULL DEFAULT now(),
+    acknowledged_at timestamptz,  -- NULL: somebody should know
+    acknowledged_by text,
+    note            text,
+    PRIMARY KEY (segment_id, first_line)
+);
+
+-- For an operator who knows: the gaps of a segment need nobody's attention any more. Returns how many
+-- that were.
+CREATE OR REPLACE FUNCTION acknowledge_gap(segment_id uuid, note text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+    WITH acknowledged AS (
+        UPDATE sync_gaps g
+        SET acknowledged_at = now(), acknowledged_by = session_user, note = $2
+        WHERE g.segment_id = $1 AND g.acknowledged_at IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM acknowledged
 $$;

@@ -11,6 +11,7 @@ mod write;
 
 pub(crate) use record::write_record;
 
+use line::LineError;
 use serde::{Deserialize, Serialize};
 
 use crate::basin::BasinCoords;
@@ -27,6 +28,17 @@ pub struct Entry {
     pub timestamp: Timestamp,
     /// What happened.
     pub body: Body,
+}
+
+impl Entry {
+    /// Reads one line of a segment, given without its newline, as
+    /// [`SegmentReader`](crate::journal::SegmentReader) does: for a line that was kept elsewhere.
+    ///
+    /// # Errors
+    /// What is wrong with the line, its checksum included.
+    pub fn read(line: &[u8]) -> Result<Self, LineError> {
+        line::read(line)
+    }
 }
 
 /// What an entry says.

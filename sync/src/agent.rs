@@ -14,9 +14,11 @@ use crate::backoff::Backoff;
 use crate::connect::Target;
 use crate::error::SyncError;
 use crate::insert::Method;
-use crate::pass::Pass;
+use crate::memory::{Memory, NewTarget, Recognition};
+use crate::pass::{self, Pass};
 use crate::refresh::{self, Refresh};
 use crate::replica::Replica;
+use crate::reprocess;
 use crate::ship::Shipped;
 use crate::sqlstate::Class;
 use crate::state::{AgentState, Notice};
@@ -55,6 +57,8 @@ pub struct Report {
     pub unreadable: Vec<PathBuf>,
     /// Files whose lines are not sent, because what was sent of them before has changed since.
     pub forked: Vec<PathBuf>,
+    /// Files that are gone together with lines that the replica wants.
+    pub gaps: Vec<PathBuf>,
 }
 
 impl Agent {
@@ -96,6 +100,16 @@ impl Agent {
             wake::pause(LOOK_INTERVAL, stop);
         }
         Ok(None)
+    }
+
+    /// Remembers in this folder which database was sent to, and which segments, from one run to the
+    /// next; `new_target` says what to do with another database that has nothing of the store. The
+    /// folder may be shared by agents of several stores. Without this call nothing is remembered, and
+    /// every database is as welcome as the first one.
+    #[must_use]
+    pub fn remembering(mut self, folder: &Path, new_target: NewTarget) -> Self {
+        self.pass.memory = Memory::open(folder, self.pass.store_id(), new_target);
+        self
     }
 
     fn of(store: &Store, target: Target, notice: Box<dyn FnMut(&Notice)>) -> Self {
@@ -237,11 +251,32 @@ impl Agent {
 
     fn connect(&mut self, until: Option<Instant>) -> Result<Replica, SyncError> {
         self.tell(AgentState::Connecting(self.target.redacted().to_owned()));
-        let mut replica = Replica::connect(&self.target, self.pass.store_id(), until)?;
+        // Before the database is reached: what vanishes while it is away was there.
+        self.pass.discover(&mut self.notice)?;
+        let mut replica = Replica::open(&self.target, until)?;
+        self.recognise(&mut replica)?;
+        replica.register_store(self.pass.store_id())?;
         self.pass.connect(&mut replica, &mut self.notice)?;
+        reprocess::known_kinds(&mut replica, &mut self.notice)?;
         self.refresh = Refresh::default();
         self.tell(AgentState::Ready);
         Ok(replica)
+    }
+
+    /// Whether this is the database of the last time, before anything is written to it.
+    fn recognise(&mut self, replica: &mut Replica) -> Result<(), SyncError> {
+        let store = self.pass.store_id();
+        let identity = replica.identify(store)?;
+        let now = identity.database;
+        match self.pass.memory.recognise(identity) {
+            Recognition::Known => {}
+            Recognition::Replaced { before } => (self.notice)(&Notice::Replaced { before, now }),
+            Recognition::Refused { before } => {
+                return Err(SyncError::AnotherDatabase { store, before, now });
+            }
+        }
+        pass::tell_if_forgotten(self.pass.memory.keep_database(now), &mut self.notice);
+        Ok(())
     }
 
     fn tell(&mut self, state: AgentState) {

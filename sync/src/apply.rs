@@ -16,7 +16,8 @@ use crate::database::DatabaseError;
 use crate::deletion;
 use crate::field::Field;
 use crate::insert::{Method, insert};
-use crate::rows::{BatchRows, PartEnd, PartStart};
+use crate::part::{PartEnd, PartStart};
+use crate::rows::BatchRows;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,20 @@ pub(crate) fn apply(
     if !move_cursor(transaction, batch)? {
         return Ok(Outcome::Stale);
     }
+    write_digest(transaction, batch)?;
+    write_entries(transaction, batch, method)?;
+    Ok(Outcome::Applied)
+}
+
+/// Writes what lines mean, wherever the cursor is.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) fn write_entries(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+    method: Method,
+) -> Result<(), DatabaseError> {
     let deleted = deletion::deleted_sessions(transaction, batch)?;
     if deleted.is_empty() {
         write(transaction, batch, method)?;
@@ -47,7 +62,7 @@ pub(crate) fn apply(
         write(transaction, &batch.clone().without(&deleted), method)?;
         deletion::purge(transaction, batch)?;
     }
-    Ok(Outcome::Applied)
+    Ok(())
 }
 
 fn write(
@@ -61,7 +76,6 @@ fn write(
     checkpoints::lock(transaction, batch)?;
     deletion::write_tombstones(transaction, batch)?;
     checkpoints::write(transaction, batch)?;
-    write_digest(transaction, batch)?;
     write_parts(transaction, batch)
 }
 

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use tidelog::StoreId;
+use uuid::Uuid;
+
 use crate::connect::TargetError;
 use crate::database::DatabaseError;
 use crate::schema::SchemaError;
@@ -26,6 +29,19 @@ pub enum SyncError {
     Schema {
         /// Which one.
         source: SchemaError,
+    },
+    /// The agent sent to another database before, and this one has nothing of the store.
+    #[error(
+        "this database ({now}) has nothing of store {store}, which was sent to database {before} \
+         before; if this is the right one, start once with --accept-new-target to send everything"
+    )]
+    AnotherDatabase {
+        /// The store.
+        store: StoreId,
+        /// Id of the database that was sent to before.
+        before: Uuid,
+        /// Id of this database.
+        now: Uuid,
     },
     /// A segment with more lines than a replica can number.
     #[error("{} has more than {} lines, which no tidelog writes", path.display(), i32::MAX)]
@@ -77,7 +93,9 @@ impl SyncError {
             Self::Schema {
                 source: SchemaError::Apply { source, .. } | SchemaError::Read(source),
             } => Some(sqlstate::classify(source)),
-            Self::Schema { .. } | Self::Quarantine { .. } => Some(Class::Blocked),
+            Self::Schema { .. } | Self::Quarantine { .. } | Self::AnotherDatabase { .. } => {
+                Some(Class::Blocked)
+            }
             // A folder that cannot be listed now may be there again later.
             Self::Store(tidelog::Error::Io { .. }) => Some(Class::Retry),
             _ => None,

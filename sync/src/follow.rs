@@ -32,6 +32,12 @@ pub(crate) struct Follower {
     compared: Option<Compared>,
     /// When a file that could not be read is tried again.
     pub(crate) retry_at: Option<Instant>,
+    /// Tails that parted from it, as this connection found them.
+    pub(crate) tails: Vec<SegmentRow>,
+    /// Most lines of it that were in a replica.
+    pub(crate) lines_sent: u32,
+    /// The file's length when it was longest.
+    pub(crate) bytes_seen: u64,
     /// Largest next batch: halved when the server refuses one, doubled with each that passes.
     lines_max: usize,
 }
@@ -44,8 +50,21 @@ pub(crate) struct Known {
     pub(crate) cursor: Cursor,
     /// The replica knows that nothing will follow.
     pub(crate) sealed: bool,
+    /// Whether it is known that the file is what was sent, if it has the same length.
+    pub(crate) is_proven: bool,
+    /// Length of the file, and lines that were sent, when it was last found not to be what was sent.
+    pub(crate) parted_at: Option<(u64, u32)>,
+    /// Another agent was seen to send this segment.
+    pub(crate) is_shared: bool,
     /// This file is not what was sent: on this connection it is not read again.
     pub(crate) stopped: Option<FileId>,
+}
+
+impl Known {
+    /// Whether there is nothing to do any more as long as the file keeps its length.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sealed && self.is_proven
+    }
 }
 
 /// A file that was found to hold what was sent.
@@ -104,28 +123,47 @@ impl Follower {
             is_displaced: false,
             compared: None,
             retry_at: None,
+            tails: Vec::new(),
+            lines_sent: 0,
+            bytes_seen: 0,
             lines_max: LIMITS.lines_max,
         }
     }
 
     /// Takes over what a new connection says; the line to which the replica went back, if it did.
     pub(crate) fn connect(&mut self, row: &SegmentRow) -> Option<(u32, u32)> {
-        let header = &self.segment.header;
-        let place = Place {
-            store_no: row.store_no,
-            segment_no: row.segment_no,
-            segment: header.segment,
-            session: header.session.clone(),
-            attempt: replica::attempt(&self.segment),
-        };
         self.retry_at = None;
-        let known = Known { place, cursor: row.cursor, sealed: row.sealed, stopped: None };
+        self.tails.clear();
+        let known = self.known_as(row);
         if row.sealed && self.state == SegmentState::Discovered {
             self.state = SegmentState::Sealed;
         }
         let before = self.known.replace(known).map_or(0, |known| known.cursor.next_line);
         let now = row.cursor.next_line;
+        self.lines_sent = self.lines_sent.max(before).max(now);
         (now < before).then_some((before, now))
+    }
+
+    /// The file as the segment of this row, which may be a tail of it.
+    pub(crate) fn known_as(&self, row: &SegmentRow) -> Known {
+        let place = Place {
+            store_no: row.store_no,
+            segment_no: row.segment_no,
+            segment: row.segment,
+            session: self.segment.header.session.clone(),
+            attempt: replica::attempt(&self.segment),
+            first_line: row.parent.map_or(0, |(_, line)| line),
+        };
+        let (cursor, sealed) = (row.cursor, row.sealed);
+        Known {
+            place,
+            cursor,
+            sealed,
+            is_proven: true,
+            stopped: None,
+            parted_at: None,
+            is_shared: false,
+        }
     }
 
     /// Compares the file with the cursor by its length alone.
@@ -322,6 +360,7 @@ mod tests {
             cursor,
             state: "streaming".into(),
             sealed: false,
+            parent: None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! Two ways to insert rows of one table. Both leave the same rows.
 
-use postgres::Transaction;
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::{ToSql, Type};
+use postgres::{Row, Transaction};
 
-use crate::field::Field;
-use crate::table::Rows;
+use crate::field::{ColumnType, Field};
+use crate::rows::BatchRows;
+use crate::table::{Rows, Table};
 
 /// From so many rows on COPY is faster than UNNEST, in spite of its extra round trip.
 const COPY_ROWS_MIN: usize = 1000;
@@ -50,28 +51,79 @@ pub(crate) fn unnest(
     rows: &Rows,
     on_conflict: &str,
 ) -> Result<(), postgres::Error> {
-    let columns: Vec<Vec<&Field>> =
-        (0..rows.table.columns.len()).map(|index| rows.column(index)).collect();
-    let parameters: Vec<(&(dyn ToSql + Sync), Type)> = std::iter::zip(&columns, rows.table.columns)
-        .map(|(column, (_, ty))| (column as &(dyn ToSql + Sync), ty.array()))
-        .collect();
+    let columns = columns(rows);
+    let parameters = parameters(rows, &columns);
     transaction.execute_typed(&unnest_sql(rows, on_conflict), &parameters).map(|_| ())
 }
 
+/// Line number and text of each row, as the server would show it.
+pub(crate) fn texts(
+    transaction: &mut Transaction<'_>,
+    rows: &Rows,
+) -> Result<Vec<Row>, postgres::Error> {
+    let columns = columns(rows);
+    let parameters = parameters(rows, &columns);
+    let sql = format!("SELECT line_no, ROW({})::text FROM {}", values(rows), arrays(rows));
+    transaction.query_typed(&sql, &parameters)
+}
+
+/// Line number and text of each row that a table has of the lines of a batch.
+pub(crate) fn texts_between(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    batch: &BatchRows,
+) -> Result<Vec<Row>, postgres::Error> {
+    let names: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
+    let sql = format!(
+        "SELECT line_no, ROW({})::text FROM {}
+         WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3",
+        names.join(", "),
+        table.name
+    );
+    transaction.query_typed(&sql, &line_range(batch))
+}
+
+/// Segment, first line and the line after the last one of a batch.
+pub(crate) fn line_range(batch: &BatchRows) -> [(&(dyn ToSql + Sync), Type); 3] {
+    [
+        (&batch.place.segment_no, Type::INT4),
+        (&batch.line_range.0, Type::INT8),
+        (&batch.line_range.1, Type::INT8),
+    ]
+}
+
 fn unnest_sql(rows: &Rows, on_conflict: &str) -> String {
+    format!(
+        "INSERT INTO {table} AS old ({names}) SELECT {values} FROM {arrays} {on_conflict}",
+        table = rows.table.name,
+        names = names(rows).join(", "),
+        values = values(rows),
+        arrays = arrays(rows),
+    )
+}
+
+fn columns(rows: &Rows) -> Vec<Vec<&Field>> {
+    (0..rows.table.columns.len()).map(|index| rows.column(index)).collect()
+}
+
+/// The columns as parameters of a statement over [`arrays`].
+fn parameters<'a>(rows: &Rows, columns: &'a [Vec<&Field>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    std::iter::zip(columns, rows.table.columns)
+        .map(|(column, (_, ty))| (column as &(dyn ToSql + Sync), ty.array()))
+        .collect()
+}
+
+/// The columns of [`arrays`], each with its type.
+fn values(rows: &Rows) -> String {
+    let value = |(name, ty): &(&str, ColumnType)| format!("{name}{}", ty.cast());
+    rows.table.columns.iter().map(value).collect::<Vec<_>>().join(", ")
+}
+
+/// The parameters, an array a column, as rows.
+fn arrays(rows: &Rows) -> String {
     let names = names(rows);
     let arrays: Vec<String> = (1..=names.len()).map(|number| format!("${number}")).collect();
-    let values: Vec<String> = std::iter::zip(&names, rows.table.columns)
-        .map(|(name, (_, ty))| format!("{name}{}", ty.cast()))
-        .collect();
-    format!(
-        "INSERT INTO {table} AS old ({names}) SELECT {values} FROM unnest({arrays}) AS new ({names}) \
-         {on_conflict}",
-        table = rows.table.name,
-        names = names.join(", "),
-        values = values.join(", "),
-        arrays = arrays.join(", "),
-    )
+    format!("unnest({}) AS new ({})", arrays.join(", "), names.join(", "))
 }
 
 fn names(rows: &Rows) -> Vec<&'static str> {

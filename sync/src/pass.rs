@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tidelog::journal::Segment;
+use tidelog::journal::{Cursor, Segment};
 use tidelog::{SegmentId, Store, StoreId};
 
 use crate::agent::Report;
 use crate::error::SyncError;
 use crate::follow::Follower;
+use crate::gaps;
 use crate::insert::Method;
 use crate::listing;
+use crate::memory::{Memory, NotKept, Sent};
 use crate::replica::{Replica, SegmentRow};
-use crate::ship::{Shipped, Shipper, Visit};
+use crate::ship::{Sealed, Shipped, Shipper, Visit};
 use crate::state::{Notice, SegmentState};
 use crate::wake::FolderTimes;
 
@@ -31,6 +33,7 @@ pub(crate) struct Pass {
     /// Of these, files that the system does not let us read.
     unreadable: Vec<PathBuf>,
     shipper: Shipper,
+    pub(crate) memory: Memory,
 }
 
 impl Pass {
@@ -42,6 +45,7 @@ impl Pass {
             folders: FolderTimes::default(),
             refused: HashSet::new(),
             unreadable: Vec::new(),
+            memory: Memory::default(),
             shipper: Shipper {
                 method,
                 report: Report::default(),
@@ -79,6 +83,7 @@ impl Pass {
             segments: self.followers.len(),
             unreadable,
             forked: self.paths(SegmentState::Forked).collect(),
+            gaps: self.paths(SegmentState::Gap).collect(),
             ..self.shipper.report.clone()
         }
     }
@@ -100,15 +105,52 @@ impl Pass {
         replica: &mut Replica,
         tell: Tell<'_>,
     ) -> Result<(), SyncError> {
-        self.discover(tell)?;
         let segments: Vec<&Segment> = self.followers.values().map(|f| &f.segment).collect();
         let rows = replica.register(&segments)?;
+        let memory = &self.memory;
         for row in &rows {
-            match self.followers.get_mut(&row.segment) {
-                Some(follower) => connect(follower, row, tell),
-                None => tell_of_missing(replica, row, &self.unreadable, tell)?,
+            if let Some(follower) = self.followers.get_mut(&row.segment) {
+                connect(follower, row, memory, tell);
             }
         }
+        self.connect_tails(&rows);
+        let followers = &self.followers;
+        let is_there = |segment: &SegmentId| followers.contains_key(segment);
+        // A tail is in its parent's file, or in that of another clone.
+        let is_absent = |row: &&SegmentRow| row.parent.is_none() && !is_there(&row.segment);
+        let absent: Vec<&SegmentRow> = rows.iter().filter(is_absent).collect();
+        gaps::tell_of_absent(replica, &absent, is_there, &self.memory, &self.unreadable, tell)?;
+        let sealed = absent.iter().filter(|row| row.sealed).map(|row| {
+            let (lines, file_name) = (row.cursor.next_line, row.file_name.clone());
+            (row.segment, Sent { lines, file_name })
+        });
+        tell_if_forgotten(self.memory.keep_sent(sealed), tell);
+        Ok(())
+    }
+
+    /// Tells followers which tails parted from their segments.
+    fn connect_tails(&mut self, rows: &[SegmentRow]) {
+        for row in rows {
+            if let Some((parent, _)) = &row.parent
+                && let Some(follower) = self.followers.get_mut(parent)
+            {
+                follower.tails.push(row.clone());
+            }
+        }
+    }
+
+    /// Writes down which segments are complete.
+    fn seal(&mut self, replica: &mut Replica, tell: Tell<'_>) -> Result<(), SyncError> {
+        let sealed = std::mem::take(&mut self.shipper.sealed);
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let cursors: Vec<(i32, Cursor)> = sealed.iter().map(|s| (s.segment_no, s.cursor)).collect();
+        replica.seal(&cursors)?;
+        let sent =
+            |s: Sealed| (s.segment, Sent { lines: s.cursor.next_line, file_name: s.file_name });
+        let whole = sealed.into_iter().filter(|sealed| !sealed.is_tail).map(sent);
+        tell_if_forgotten(self.memory.keep_sent(whole), tell);
         Ok(())
     }
 
@@ -140,14 +182,12 @@ impl Pass {
                 Err(error) => return Err(error),
             }
         }
-        if !self.shipper.sealed.is_empty() {
-            replica.seal(&std::mem::take(&mut self.shipper.sealed))?;
-        }
+        self.seal(replica, tell)?;
         first_failure.map_or(Ok(shipped), Err)
     }
 
     /// Lists the files. A segment keeps its follower, also when its file was renamed.
-    fn discover(&mut self, tell: Tell<'_>) -> Result<(), SyncError> {
+    pub(crate) fn discover(&mut self, tell: Tell<'_>) -> Result<(), SyncError> {
         let is_read = |segment: &Segment| {
             let follower = self.followers.get(&segment.header.segment);
             follower.is_some_and(|follower| follower.segment.path == segment.path)
@@ -157,10 +197,11 @@ impl Pass {
             listing.segments.iter().map(|s| (s.path.clone(), s.header.segment)).collect();
         for segment in listing.segments {
             let id = segment.header.segment;
-            match self.followers.get_mut(&id) {
-                Some(follower) => follower.segment = segment,
-                None => drop(self.followers.insert(id, Follower::new(segment))),
-            }
+            let bytes = segment.path.metadata().map_or(0, |found| found.len());
+            let follower =
+                self.followers.entry(id).or_insert_with(|| Follower::new(segment.clone()));
+            follower.segment = segment;
+            follower.bytes_seen = follower.bytes_seen.max(bytes);
         }
         for (id, follower) in &mut self.followers {
             follower.is_displaced = at.get(&follower.segment.path).is_some_and(|other| other != id);
@@ -186,36 +227,29 @@ impl Pass {
             if let Some(follower) = self.followers.get_mut(&row.segment)
                 && follower.known.is_none()
             {
-                connect(follower, &row, tell);
+                connect(follower, &row, &self.memory, tell);
             }
         }
         Ok(())
     }
 }
 
-fn connect(follower: &mut Follower, row: &SegmentRow, tell: Tell<'_>) {
+fn connect(follower: &mut Follower, row: &SegmentRow, memory: &Memory, tell: Tell<'_>) {
     if let Some((from_line, to_line)) = follower.connect(row) {
         let path = follower.segment.path.clone();
         tell(&Notice::Rewound { path, from_line, to_line });
     }
+    // A clone of this machine may have sealed it, with as many bytes of its own.
+    let is_remembered = !memory.is_kept() || memory.sent().contains_key(&row.segment);
+    let is_proven = is_remembered || !follower.is_unread();
+    if let Some(known) = &mut follower.known {
+        known.is_proven = is_proven;
+    }
 }
 
-/// A segment whose end never came, and whose file is gone or tells nothing.
-fn tell_of_missing(
-    replica: &mut Replica,
-    row: &SegmentRow,
-    unreadable: &[PathBuf],
-    tell: Tell<'_>,
-) -> Result<(), SyncError> {
-    let to = match unreadable.iter().any(|path| path.ends_with(&row.file_name)) {
-        true => SegmentState::Unreadable,
-        false => SegmentState::Missing,
-    };
-    if row.sealed || row.state == to.as_str() {
-        return Ok(());
+/// What is not remembered is told, and stops nothing.
+pub(crate) fn tell_if_forgotten(kept: Result<(), NotKept>, tell: Tell<'_>) {
+    if let Err(NotKept { folder, reason }) = kept {
+        tell(&Notice::Forgetful { folder, reason });
     }
-    let detail = format!("{} lines were sent", row.cursor.next_line);
-    let (path, from) = (row.file_name.clone().into(), SegmentState::Discovered);
-    tell(&Notice::Segment { path, from, to, detail });
-    Ok(replica.note_state(row.segment_no, to.as_str())?)
 }

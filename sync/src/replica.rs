@@ -14,6 +14,7 @@ use crate::connect::Target;
 use crate::database::{Database, DatabaseError, Limits, transaction};
 use crate::error::SyncError;
 use crate::insert::Method;
+use crate::memory::Identity;
 use crate::rows::BatchRows;
 use crate::schema;
 
@@ -56,6 +57,8 @@ pub(crate) struct SegmentRow {
     pub(crate) state: String,
     /// Everything is here and nothing will follow.
     pub(crate) sealed: bool,
+    /// The segment and line at which it parted from another one.
+    pub(crate) parent: Option<(SegmentId, u32)>,
 }
 
 /// The end of a batch that was applied.
@@ -75,18 +78,25 @@ pub(crate) struct StaleSession {
 }
 
 impl Replica {
-    /// Connects, checks the schema and makes the store known, all before `until` if given.
-    ///
-    /// # Errors
-    /// The database is not reached, or its schema is another one; both have a remedy in the text.
-    pub(crate) fn connect(
-        target: &Target,
-        store: StoreId,
-        until: Option<Instant>,
-    ) -> Result<Self, SyncError> {
-        let mut replica = Self::open(target, until)?;
+    /// Which database this is, and whether it has lines of the store. Writes nothing.
+    pub(crate) fn identify(&mut self, store: StoreId) -> Result<Identity, DatabaseError> {
         let store = store.as_uuid();
-        let store_no = replica.run(SHORT, "registering the store", move |client| {
+        self.run(SHORT, "asking which database this is", move |client| {
+            let row = client.query_typed_one(
+                "SELECT database_id,
+                        EXISTS (SELECT FROM sync_segments JOIN sync_stores USING (store_no)
+                                WHERE store_id = $1 AND next_line > 0)
+                 FROM tidelog_meta",
+                &[(&store, Type::UUID)],
+            )?;
+            Ok(Identity { database: row.try_get(0)?, has_store: row.try_get(1)? })
+        })
+    }
+
+    /// Makes the store known.
+    pub(crate) fn register_store(&mut self, store: StoreId) -> Result<(), DatabaseError> {
+        let store = store.as_uuid();
+        let store_no = self.run(SHORT, "registering the store", move |client| {
             let agent = [(&store as _, Type::UUID), (&env!("CARGO_PKG_VERSION") as _, Type::TEXT)];
             client.execute_typed(
                 "INSERT INTO sync_stores (store_id, agent_version) SELECT $1, $2
@@ -103,14 +113,19 @@ impl Replica {
             find_store(client, store)
         })?;
         let what = "registering the store".to_owned();
-        replica.store_no = store_no.ok_or(DatabaseError::Closed { what })?;
-        Ok(replica)
+        self.store_no = store_no.ok_or(DatabaseError::Closed { what })?;
+        Ok(())
+    }
+
+    /// The store's number in this database.
+    pub(crate) fn store_no(&self) -> i32 {
+        self.store_no
     }
 
     /// Connects to look only, also if the database does not know the store.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// As [`open`](Self::open).
     pub(crate) fn look(target: &Target, store: StoreId) -> Result<Self, SyncError> {
         let mut replica = Self::open(target, None)?;
         let store = store.as_uuid();
@@ -120,7 +135,11 @@ impl Replica {
         Ok(replica)
     }
 
-    fn open(target: &Target, until: Option<Instant>) -> Result<Self, SyncError> {
+    /// Connects and checks the schema, all before `until` if given. Writes nothing.
+    ///
+    /// # Errors
+    /// The database is not reached, or its schema is another one; both have a remedy in the text.
+    pub(crate) fn open(target: &Target, until: Option<Instant>) -> Result<Self, SyncError> {
         let mut target = target.clone();
         if let Some(until) = until {
             let hosts = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX).max(1);
@@ -226,6 +245,7 @@ impl Replica {
     }
 
     /// Writes down that segments are complete; those whose cursor is elsewhere stay as they are.
+    /// What was gone of them is there after all.
     pub(crate) fn seal(&mut self, segments: &[(i32, Cursor)]) -> Result<(), DatabaseError> {
         let numbers: Vec<i32> = segments.iter().map(|(number, _)| *number).collect();
         let hashes: Vec<Vec<u8>> =
@@ -237,6 +257,12 @@ impl Replica {
                  WHERE s.segment_no = done.segment_no AND s.chain_hash = done.chain_hash
                    AND NOT s.sealed",
                 &[(&numbers, Type::INT4_ARRAY), (&hashes, Type::BYTEA_ARRAY)],
+            )?;
+            client.execute_typed(
+                "DELETE FROM sync_gaps g USING sync_segments s
+                 WHERE s.segment_no = ANY ($1) AND s.sealed AND g.segment_id = s.segment_id
+                   AND COALESCE(g.next_line, 0) <= s.next_line",
+                &[(&numbers, Type::INT4_ARRAY)],
             )?;
             Ok(())
         })
@@ -341,7 +367,7 @@ impl Replica {
     }
 
     /// Runs a transaction whose statements may each take so long.
-    fn within<T: Send + 'static>(
+    pub(crate) fn within<T: Send + 'static>(
         &mut self,
         limit: Duration,
         what: &str,
@@ -372,17 +398,24 @@ fn read_segments(
     store_no: i32,
     ids: &[Uuid],
 ) -> Result<Vec<SegmentRow>, DatabaseError> {
-    let rows = client.query_typed(
-        "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte, chain_hash,
-                state, sealed
-         FROM sync_segments WHERE store_no = $1 OR segment_id = ANY ($2)",
-        &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)],
-    )?;
+    let sql = format!(
+        "{SELECT_SEGMENTS}
+         WHERE store_no = $1 OR segment_id = ANY ($2) OR parent_segment_id = ANY ($2)"
+    );
+    let rows = client.query_typed(&sql, &[(&store_no, Type::INT4), (&ids, Type::UUID_ARRAY)])?;
     rows.iter().map(SegmentRow::read).collect()
 }
 
+/// What [`SegmentRow`] reads.
+pub(crate) const SELECT_SEGMENTS: &str =
+    "SELECT segment_id, segment_no, store_no, file_name, next_line, next_byte, chain_hash, state,
+            sealed, parent_segment_id, parent_line
+     FROM sync_segments";
+
 impl SegmentRow {
-    fn read(row: &Row) -> Result<Self, DatabaseError> {
+    pub(crate) fn read(row: &Row) -> Result<Self, DatabaseError> {
+        let parent: Option<Uuid> = row.try_get(9)?;
+        let line: Option<i32> = row.try_get(10)?;
         Ok(Self {
             segment: SegmentId::from(row.try_get::<_, Uuid>(0)?),
             segment_no: row.try_get(1)?,
@@ -391,6 +424,7 @@ impl SegmentRow {
             cursor: read_cursor(row, 4)?,
             state: row.try_get(7)?,
             sealed: row.try_get(8)?,
+            parent: parent.map(SegmentId::from).zip(line.map(unsigned)),
         })
     }
 }

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog::journal::{Batch, Content, Cursor, Line};
+use tidelog::journal::{Batch, Content, Cursor};
 use tidelog::{
-    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, Gap, LineError,
-    Outcome, Record, SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
+    Action, BasinPoint, Body, CheckpointAction, CheckpointCreated, Emergency, Entry, Gap,
+    LineError, Outcome, Record, SegmentId, SessionEnded, SessionId, SessionStarted, Timestamp,
 };
 
 use crate::field::{Field, basin_fields, telemetry_json};
+use crate::part::{PartEnd, PartStart};
 use crate::quarantine::{self, Refusal};
 use crate::table::{self, Rows};
 use crate::texts::Texts;
@@ -25,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) segment: SegmentId,
     pub(crate) session: Option<SessionId>,
     pub(crate) attempt: Option<i32>,
+    /// The first line that is the segment's own: 0, or where it parted from another one.
+    pub(crate) first_line: u32,
 }
 
 /// Everything that one transaction writes for a batch of lines.
@@ -35,6 +38,8 @@ pub(crate) struct BatchRows {
     pub(crate) from: Cursor,
     /// The cursor after it.
     pub(crate) to: Cursor,
+    /// The first line and the one after the last, as a database counts them.
+    pub(crate) line_range: (i64, i64),
     /// Number of lines, damaged ones included.
     pub(crate) lines: usize,
     pub(crate) records: Rows,
@@ -75,29 +80,6 @@ impl CheckpointRow {
     }
 }
 
-/// The beginning of a segment's part of its session.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PartStart {
-    /// None: the segment is there, the line that says so is damaged or has not come yet.
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) metadata: Field,
-}
-
-impl PartStart {
-    const UNKNOWN: Self = Self { started_at: None, metadata: Field::Null };
-}
-
-/// The end of a part. Of several, the greatest counts: that its writer went on elsewhere only this one
-/// knows, so it counts before all others; else the later one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PartEnd {
-    is_continued: bool,
-    pub(crate) ended_at: Timestamp,
-    pub(crate) status: &'static str,
-    pub(crate) reason: Option<String>,
-    pub(crate) session: String,
-}
-
 /// The deletion of a session, or the creation of a checkpoint that is void because its session is
 /// deleted. Of two the later one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,16 +98,24 @@ pub(crate) fn from_batch(
     from: Cursor,
     batch: &Batch,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
-    let mut rows = BatchRows::empty(place, from, batch);
+    let mut rows = BatchRows::empty(place, from, *batch.to(), batch.lines().len());
     for line in batch.lines() {
-        let line_no = i32::try_from(line.number)?;
-        let added = rows.add(line_no, line, batch.raw(line));
-        let changed = rows.texts.take_changed().then(Refusal::changed_text);
-        if let Some(refusal) = added.err().or(changed) {
-            rows.quarantine(line_no, line, batch.raw(line), refusal);
-        }
+        rows.add_or_keep(i32::try_from(line.number)?, &line.content, batch.raw(line));
     }
     Ok(rows)
+}
+
+/// Turns lines of one segment that were kept by number and bytes into rows. They may lie anywhere in
+/// it, and no cursor moves by them.
+pub(crate) fn from_kept(place: &Place, lines: &[(i32, Vec<u8>)]) -> BatchRows {
+    let first = lines.first().map_or(0, |(line_no, _)| *line_no);
+    let at = Cursor { next_line: u32::try_from(first).unwrap_or_default(), ..Cursor::START };
+    let mut rows = BatchRows::empty(place, at, at, lines.len());
+    for (line_no, raw) in lines {
+        let content = Entry::read(raw).map_or_else(Content::Invalid, Content::Entry);
+        rows.add_or_keep(*line_no, &content, raw);
+    }
+    rows
 }
 
 /// Puts the lines of a batch that the server refused into quarantine, whatever they hold.
@@ -138,23 +128,25 @@ pub(crate) fn refused_by_server(
     batch: &Batch,
     refusal: &Refusal,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
-    let mut rows = BatchRows::empty(place, from, batch);
+    let mut rows = BatchRows::empty(place, from, *batch.to(), batch.lines().len());
     for line in batch.lines() {
         let line_no = i32::try_from(line.number)?;
-        rows.quarantine(line_no, line, batch.raw(line), refusal.clone());
+        rows.quarantine(line_no, &line.content, batch.raw(line), refusal.clone());
     }
     Ok(rows)
 }
 
 impl BatchRows {
-    fn empty(place: &Place, from: Cursor, batch: &Batch) -> Self {
+    fn empty(place: &Place, from: Cursor, to: Cursor, lines: usize) -> Self {
         // A part begins with the first line after the header, whatever that line says.
-        let begins = from.next_line <= 1 && !batch.lines().is_empty() && place.session.is_some();
+        let is_first = from.next_line.max(1) == place.first_line.max(1);
+        let begins = is_first && lines > 0 && place.session.is_some();
         Self {
             place: place.clone(),
             from,
-            to: *batch.to(),
-            lines: batch.lines().len(),
+            to,
+            line_range: (from.next_line.into(), to.next_line.into()),
+            lines,
             records: Rows::new(&table::TELEMETRY_RECORDS),
             emergencies: Rows::new(&table::EMERGENCY_EVENTS),
             basins: Rows::new(&table::BASIN_HISTORY),
@@ -186,6 +178,11 @@ impl BatchRows {
         ]
     }
 
+    /// Of these, the tables that only entries have rows in.
+    pub(crate) fn data(&self) -> [&Rows; 5] {
+        [&self.records, &self.emergencies, &self.history, &self.basins, &self.gaps]
+    }
+
     /// Leaves out what belongs to these sessions, apart from the audit trail.
     pub(crate) fn without(mut self, sessions: &BTreeSet<String>) -> Self {
         self.records = self.records.without(sessions);
@@ -208,16 +205,24 @@ impl BatchRows {
         self
     }
 
-    fn quarantine(&mut self, line_no: i32, line: &Line, raw: &[u8], refusal: Refusal) {
-        let session = match &line.content {
+    fn add_or_keep(&mut self, line_no: i32, content: &Content, raw: &[u8]) {
+        let added = self.add(line_no, content, raw);
+        let changed = self.texts.take_changed().then(Refusal::changed_text);
+        if let Some(refusal) = added.err().or(changed) {
+            self.quarantine(line_no, content, raw, refusal);
+        }
+    }
+
+    fn quarantine(&mut self, line_no: i32, content: &Content, raw: &[u8], refusal: Refusal) {
+        let session = match content {
             Content::Entry(entry) => self.session_of(named_session(&entry.body)),
             Content::Invalid(_) => self.session_of(None),
         };
         self.quarantine.push(quarantine::row(&self.place, line_no, session, raw, refusal));
     }
 
-    fn add(&mut self, line_no: i32, line: &Line, raw: &[u8]) -> Result<(), Refusal> {
-        let entry = match &line.content {
+    fn add(&mut self, line_no: i32, content: &Content, raw: &[u8]) -> Result<(), Refusal> {
+        let entry = match content {
             Content::Entry(entry) => entry,
             Content::Invalid(LineError::TooLong { bytes }) => {
                 return Err(Refusal::too_long(*bytes));
@@ -502,7 +507,8 @@ mod tests {
         fs::write(&path, format!("header\n{lines}")).unwrap();
         let session = session.map(|id| SessionId::new(id).unwrap());
         let segment = SegmentId::random();
-        let place = Place { store_no: 1, segment_no: 2, segment, session, attempt: Some(1) };
+        let place =
+            Place { store_no: 1, segment_no: 2, segment, session, attempt: Some(1), first_line: 0 };
         let limits = BatchLimits { lines_max: 100, bytes_max: 1 << 20 };
         let mut reader = SegmentReader::open(&path, Cursor::START).unwrap();
         let batch = reader.next_batch(limits).unwrap().unwrap();

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidelog::SegmentId;
 use tidelog::journal::Cursor;
 
 use crate::agent::Report;
@@ -14,9 +15,10 @@ use crate::apply::Outcome;
 use crate::database::DatabaseError;
 use crate::error::SyncError;
 use crate::follow::{self, FileId, Follower, Known, Look, Reading};
+use crate::gaps::Gap;
 use crate::insert::Method;
 use crate::quarantine::Refusal;
-use crate::replica::Replica;
+use crate::replica::{self, Replica};
 use crate::rows::BatchRows;
 use crate::sqlstate::Class;
 use crate::state::{Notice, SegmentState};
@@ -46,7 +48,29 @@ pub(crate) struct Shipper {
     /// Sessions that were written to; whoever refreshes their statistics clears it.
     pub(crate) touched: BTreeSet<String>,
     /// Segments whose end was reached, to be written down together.
-    pub(crate) sealed: Vec<(i32, Cursor)>,
+    pub(crate) sealed: Vec<Sealed>,
+}
+
+/// A segment whose end was reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    pub(crate) segment: SegmentId,
+    pub(crate) segment_no: i32,
+    pub(crate) cursor: Cursor,
+    pub(crate) file_name: String,
+    /// Only its last lines are this segment's.
+    pub(crate) is_tail: bool,
+}
+
+/// What a comparison of every line found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// The file is what was sent.
+    Same,
+    /// It is what was sent, and from some line on another writer's.
+    HasTail,
+    /// It is neither.
+    Other,
 }
 
 /// What a visit works with.
@@ -59,12 +83,12 @@ pub(crate) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.follower.segment.path.clone()
     }
 
     /// Whether the state is a new one.
-    fn enter(&mut self, to: SegmentState, detail: String) -> bool {
+    pub(crate) fn enter(&mut self, to: SegmentState, detail: String) -> bool {
         let from = std::mem::replace(&mut self.follower.state, to);
         if from != to {
             let path = self.path();
@@ -74,7 +98,7 @@ impl Visit<'_> {
     }
 
     /// Stops at a state that somebody should know of.
-    fn stop(&mut self, to: SegmentState, detail: String) -> Result<(), SyncError> {
+    pub(crate) fn stop(&mut self, to: SegmentState, detail: String) -> Result<(), SyncError> {
         if self.enter(to, detail) {
             self.replica.note_state(self.known.place.segment_no, to.as_str())?;
         }
@@ -83,35 +107,24 @@ impl Visit<'_> {
 
     /// Whether the file before the cursor is what was sent. If not, this file is not looked at
     /// again on this connection, because a look reads all of it.
-    fn verify(&mut self) -> Result<bool, SyncError> {
+    fn verify(&mut self, length: u64) -> Result<bool, SyncError> {
         // A file that fails half-way is no news each time.
         if self.follower.is_unread() && self.follower.state != SegmentState::Unreadable {
             self.enter(SegmentState::Verifying, String::new());
         }
-        let is_same = self.follower.compare(&self.known.cursor)?;
-        if is_same == Some(true) {
-            self.enter(SegmentState::Streaming, String::new());
+        if self.follower.compare(&self.known.cursor)? != Some(true) {
+            return self.part(length);
         }
-        self.judge(is_same)
+        self.enter(SegmentState::Streaming, String::new());
+        Ok(true)
     }
 
     /// Whether every line is what was sent. Read once more before nobody looks any more.
-    fn verify_all(&mut self) -> Result<bool, SyncError> {
-        let is_same = self.follower.compare_all(&self.known.cursor)?;
-        self.judge(is_same)
-    }
-
-    fn judge(&mut self, is_same: Option<bool>) -> Result<bool, SyncError> {
-        match is_same {
-            Some(true) => return Ok(true),
-            Some(false) => {
-                let place = self.fork_place()?;
-                self.stop(SegmentState::Forked, place)?;
-            }
-            None => self.stop(SegmentState::LocalBehind, self.sent())?,
+    fn verify_all(&mut self, length: u64) -> Result<Check, SyncError> {
+        if self.follower.compare_all(&self.known.cursor)? == Some(true) {
+            return Ok(Check::Same);
         }
-        self.known.stopped = FileId::of(&self.follower.segment.path).ok();
-        Ok(false)
+        Ok(if self.part(length)? { Check::HasTail } else { Check::Other })
     }
 
     /// Whether this file is not read now.
@@ -127,7 +140,7 @@ impl Visit<'_> {
             return Err(error);
         }
         if error.is_not_found() {
-            self.stop(SegmentState::Missing, self.sent())?;
+            self.gone()?;
         } else {
             self.follower.retry_at = Some(Instant::now() + UNREADABLE_WAIT);
             self.stop(SegmentState::Unreadable, error.to_string())?;
@@ -135,11 +148,24 @@ impl Visit<'_> {
         Ok(Shipped::Everything)
     }
 
-    fn sent(&self) -> String {
+    /// The file is not there: lines are gone with it, or may come back with it.
+    fn gone(&mut self) -> Result<(), SyncError> {
+        let cursor = self.known.cursor;
+        match Gap::of(self.follower, cursor.next_line, cursor.next_byte) {
+            Some(gap) => {
+                self.replica.note_gap(&gap)?;
+                self.enter(SegmentState::Gap, gap.words());
+                Ok(())
+            }
+            None => self.stop(SegmentState::Missing, self.sent()),
+        }
+    }
+
+    pub(crate) fn sent(&self) -> String {
         format!("{} lines were sent", self.known.cursor.next_line)
     }
 
-    fn fork_place(&mut self) -> Result<String, SyncError> {
+    pub(crate) fn fork_place(&mut self) -> Result<String, SyncError> {
         let digests = self.replica.digests(self.known.place.segment_no)?;
         let changed = follow::first_changed(&self.follower.segment.path, &digests)?;
         let (first, next) = match changed {
@@ -152,36 +178,22 @@ impl Visit<'_> {
 
     /// Follows a cursor that another agent moved.
     fn resume(&mut self) -> Result<(), SyncError> {
+        if !std::mem::replace(&mut self.known.is_shared, true) {
+            let path = self.path();
+            (self.notice)(&Notice::Overtaken { path, line: self.known.cursor.next_line });
+        }
         self.known.cursor = self.replica.cursor(self.known.place.segment_no)?;
         Ok(())
     }
 
-    /// Brings the state up to what the file and the cursor say.
-    fn settle(&mut self) -> Result<Option<(i32, Cursor)>, SyncError> {
-        match self.follower.look(self.root, &self.known)? {
-            Look::CaughtUp { is_active: true } => {
-                self.enter(SegmentState::Streaming, String::new());
-            }
-            Look::CaughtUp { is_active: false } if self.known.sealed => {
-                self.enter(SegmentState::Sealed, String::new());
-            }
-            Look::CaughtUp { is_active: false } => {
-                if self.verify_all()? {
-                    self.enter(SegmentState::Sealed, String::new());
-                    self.known.sealed = true;
-                    return Ok(Some((self.known.place.segment_no, self.known.cursor)));
-                }
-            }
-            Look::Short { length } => {
-                let detail = format!("the file has {length} bytes, {}", self.sent());
-                self.stop(SegmentState::LocalBehind, detail)?;
-            }
-            Look::Gone if self.known.sealed => {}
-            Look::Gone => self.stop(SegmentState::Missing, self.sent())?,
-            // Half a line, or lines that came meanwhile.
-            Look::Behind { .. } => {}
+    fn sealed(&self) -> Sealed {
+        Sealed {
+            segment: self.known.place.segment,
+            segment_no: self.known.place.segment_no,
+            cursor: self.known.cursor,
+            file_name: replica::file_name(&self.follower.segment),
+            is_tail: self.known.place.first_line > 0,
         }
-        Ok(None)
     }
 }
 
@@ -199,18 +211,60 @@ impl Shipper {
         if visit.is_stopped() {
             return Ok(shipped);
         }
-        match visit.follower.look(visit.root, &visit.known)? {
-            Look::Behind { length } if visit.verify()? => shipped = self.ship(visit, length)?,
+        let look = visit.follower.look(visit.root, &visit.known)?;
+        if let Look::Behind { length } = look {
+            visit.follower.bytes_seen = visit.follower.bytes_seen.max(length);
+        }
+        match look {
+            Look::Behind { length } if visit.verify(length)? => {
+                shipped = self.ship(visit, length)?;
+            }
+            Look::Short { length } if visit.part(length)? => shipped = Shipped::Part,
             // A change that left the length as it was shows only when it is looked for.
             Look::CaughtUp { is_active: true } if visit.follower.is_unread() => {
-                visit.verify()?;
+                let segment_no = visit.known.place.segment_no;
+                visit.verify(visit.known.cursor.next_byte)?;
+                if visit.known.place.segment_no != segment_no {
+                    shipped = Shipped::Part;
+                }
             }
             _ => {}
         }
-        if !visit.is_stopped() {
-            self.sealed.extend(visit.settle()?);
+        if shipped == Shipped::Everything && !visit.is_stopped() {
+            shipped = self.settle(visit)?;
         }
         Ok(shipped)
+    }
+
+    /// Brings the state up to what the file and the cursor say.
+    fn settle(&mut self, visit: &mut Visit<'_>) -> Result<Shipped, SyncError> {
+        match visit.follower.look(visit.root, &visit.known)? {
+            Look::CaughtUp { is_active: true } => {
+                visit.enter(SegmentState::Streaming, String::new());
+            }
+            Look::CaughtUp { is_active: false } if visit.known.is_complete() => {
+                visit.enter(SegmentState::Sealed, String::new());
+            }
+            Look::CaughtUp { is_active: false } => {
+                match visit.verify_all(visit.known.cursor.next_byte)? {
+                    Check::Same => self.seal(visit),
+                    Check::HasTail => return Ok(Shipped::Part),
+                    Check::Other => {}
+                }
+            }
+            Look::Gone if visit.known.sealed => {}
+            Look::Gone => visit.gone()?,
+            // Told already; or half a line, or lines that came meanwhile.
+            Look::Short { .. } | Look::Behind { .. } => {}
+        }
+        Ok(Shipped::Everything)
+    }
+
+    fn seal(&mut self, visit: &mut Visit<'_>) {
+        visit.enter(SegmentState::Sealed, String::new());
+        visit.known.sealed = true;
+        visit.known.is_proven = true;
+        self.sealed.push(visit.sealed());
     }
 
     /// Reads on one thread while the database applies the batch before on another.
@@ -285,6 +339,7 @@ impl Shipper {
     fn count(&mut self, visit: &mut Visit<'_>, batch: &BatchRows) {
         visit.known.cursor = batch.to;
         visit.known.sealed = false;
+        visit.follower.lines_sent = visit.follower.lines_sent.max(batch.to.next_line);
         visit.follower.passed(batch.from, batch.lines);
         self.touched.extend(batch.sessions.iter().cloned());
         self.report.batches += 1;

@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidelog::SegmentId;
+use uuid::Uuid;
+
 /// What the agent is doing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -55,8 +58,11 @@ pub enum SegmentState {
     Forked,
     /// The file is shorter than what was sent, as after a power cut. Nothing is written.
     LocalBehind,
-    /// The file is gone before its end was sent.
+    /// The file is gone before its end was sent. Whether it had more lines nobody here knows.
     Missing,
+    /// The file is gone, and with it lines that the replica wants. They are written down in
+    /// `sync_gaps`.
+    Gap,
     /// The file cannot be read; it is tried again after a while.
     Unreadable,
 }
@@ -73,6 +79,7 @@ impl SegmentState {
             Self::Forked => "forked",
             Self::LocalBehind => "local_behind",
             Self::Missing => "missing",
+            Self::Gap => "gap",
             Self::Unreadable => "unreadable",
         }
     }
@@ -105,6 +112,44 @@ pub enum Notice {
         /// The next line that the replica wants.
         to_line: u32,
     },
+    /// This is another database than the one that was sent to before.
+    Replaced {
+        /// Id of the one before.
+        before: Uuid,
+        /// Id of this one.
+        now: Uuid,
+    },
+    /// The file's lines from there on are another writer's than those that were sent. They are sent
+    /// as a segment of their own.
+    Rehomed {
+        /// The file.
+        path: PathBuf,
+        /// The first of these lines.
+        line: u32,
+        /// Their segment.
+        segment: SegmentId,
+    },
+    /// Entries that an older agent kept for a newer one became rows.
+    Reprocessed {
+        /// Their kinds.
+        kinds: Vec<String>,
+        /// How many lines.
+        lines: u64,
+    },
+    /// What the agent should remember is forgotten when it ends.
+    Forgetful {
+        /// The folder that cannot be written.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another agent sends this segment, too, and was faster. Told once a connection.
+    Overtaken {
+        /// The segment's file.
+        path: PathBuf,
+        /// The first line that this agent would have sent.
+        line: u32,
+    },
     /// Rows of a batch were there before its cursor; they were left as they are.
     Conflict {
         /// The segment's file.
@@ -119,6 +164,42 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+}
+
+impl AgentState {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::AwaitingStore(_) => "waiting",
+            Self::Connecting(_) => "connecting",
+            Self::Ready => "ready",
+            Self::Backoff { .. } => "backoff",
+            Self::Blocked { .. } => "blocked",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Notice {
+    /// What happened, in one word for metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent_state",
+            Self::Segment { .. } => "segment_state",
+            Self::Rewound { .. } => "replica_rewound",
+            Self::Replaced { .. } => "target_replaced",
+            Self::Rehomed { .. } => "tail_rehomed",
+            Self::Reprocessed { .. } => "entries_reprocessed",
+            Self::Forgetful { .. } => "state_not_kept",
+            Self::Overtaken { .. } => "batch_overtaken",
+            Self::Conflict { .. } => "batch_conflict",
+            Self::Refused { .. } => "file_refused",
+        }
+    }
 }
 
 impl fmt::Display for AgentState {
@@ -156,6 +237,31 @@ impl fmt::Display for Notice {
                 "{}: the replica went back from line {from_line} to line {to_line}; sending again",
                 path.display()
             ),
+            Self::Replaced { before, now } => {
+                write!(f, "another database ({now}) than before ({before})")
+            }
+            Self::Rehomed { path, line, segment } => write!(
+                f,
+                "{}: parts at line {line} from what was sent; its lines from there on are sent as \
+                 segment {segment}",
+                path.display()
+            ),
+            Self::Reprocessed { kinds, lines } => {
+                write!(
+                    f,
+                    "{lines} entries became rows that were kept until now: {}",
+                    kinds.join(", ")
+                )
+            }
+            Self::Forgetful { folder, reason } => write!(
+                f,
+                "{} cannot be written ({reason}): the next start will not know which database was \
+                 sent to; --state-dir names another folder",
+                folder.display()
+            ),
+            Self::Overtaken { path, line } => {
+                write!(f, "{}: another agent sent line {line} before this one", path.display())
+            }
             Self::Conflict { path, first_line } => write!(
                 f,
                 "{}: rows of the batch from line {first_line} were there before its cursor; kept",
@@ -179,8 +285,26 @@ mod tests {
             detail: "lines 1 to 4".into(),
         };
         assert_eq!(notice.to_string(), "a.jsonl: verifying -> forked: lines 1 to 4");
+        assert_eq!(notice.as_str(), "segment_state");
         let (wait, reason) = (Duration::from_millis(1500), "no route".to_owned());
         let backoff = Notice::Agent(AgentState::Backoff { wait, reason });
         assert_eq!(backoff.to_string(), "agent: backoff 1.5 s: no route");
+    }
+
+    #[test]
+    fn a_state_is_logged_by_its_word() {
+        let wait = Duration::ZERO;
+        for state in [
+            AgentState::Starting { wait },
+            AgentState::AwaitingStore("s".into()),
+            AgentState::Connecting("d".into()),
+            AgentState::Ready,
+            AgentState::Backoff { wait, reason: String::new() },
+            AgentState::Blocked { wait, reason: String::new() },
+            AgentState::Draining,
+            AgentState::Stopped,
+        ] {
+            assert!(state.to_string().starts_with(state.as_str()), "{state}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use tidelog::{Store, StoreId, Timestamp};
 use crate::connect::Target;
 use crate::error::SyncError;
 use crate::follow;
+use crate::gaps::Gap;
 use crate::listing;
 use crate::replica::{Replica, SegmentRow, file_name};
 
@@ -38,6 +39,8 @@ pub struct Status {
     /// Sessions of this store that other stores write, too: ranks on several machines, or two
     /// runs that took the same id.
     pub shared_sessions: Vec<String>,
+    /// Lines that the replica will never get, until somebody calls `acknowledge_gap()`.
+    pub gaps: Vec<Gap>,
     /// Every segment in the store's folder.
     pub segments: Vec<SegmentStatus>,
 }
@@ -68,6 +71,7 @@ struct Known {
     quarantined_lines: i64,
     last_commit_at: Option<jiff::Timestamp>,
     shared_sessions: Vec<String>,
+    gaps: Vec<Gap>,
 }
 
 /// Looks at a store and, if there is one, its replica. Writes nothing.
@@ -101,7 +105,8 @@ pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError>
         last_commit_at: known
             .as_ref()
             .and_then(|known| Timestamp::from_jiff(known.last_commit_at?).ok()),
-        shared_sessions: known.map(|known| known.shared_sessions).unwrap_or_default(),
+        shared_sessions: known.as_ref().map_or(vec![], |known| known.shared_sessions.clone()),
+        gaps: known.map(|known| known.gaps).unwrap_or_default(),
         segments,
     })
 }
@@ -135,7 +140,8 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
         Ok((counts.try_get(0)?, counts.try_get(1)?, shared_sessions))
     })?;
     let (quarantined_lines, last_commit_at, shared_sessions) = known;
-    Ok(Known { segments, quarantined_lines, last_commit_at, shared_sessions })
+    let gaps = replica.open_gaps()?;
+    Ok(Known { segments, quarantined_lines, last_commit_at, shared_sessions, gaps })
 }
 
 fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStatus, SyncError> {

@@ -164,7 +164,7 @@ fn isolation_does_not_depend_on_the_default_of_the_database() {
 }
 
 /// Makes the batches of one session fail with this code.
-fn fail_batches(client: &mut Client, session: &str, sqlstate: &str) {
+pub(super) fn fail_batches(client: &mut Client, session: &str, sqlstate: &str) {
     client
         .batch_execute(&format!(
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

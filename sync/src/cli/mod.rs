@@ -6,6 +6,7 @@ mod migrate;
 mod once;
 mod run;
 mod status;
+mod target;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -120,7 +121,10 @@ fn report(failure: &Failure) -> ExitCode {
 fn code(error: &SyncError) -> u8 {
     match error {
         SyncError::Target(_) => 2,
-        SyncError::Database(_) | SyncError::Schema { .. } | SyncError::Quarantine { .. } => 4,
+        SyncError::Database(_)
+        | SyncError::Schema { .. }
+        | SyncError::Quarantine { .. }
+        | SyncError::AnotherDatabase { .. } => 4,
         _ => 1,
     }
 }

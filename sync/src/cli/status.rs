@@ -54,6 +54,7 @@ fn lines(found: &Found) -> Vec<String> {
         let shared = found.shared_sessions.join(", ");
         lines.push(format!("sessions that other stores write, too: {shared}"));
     }
+    lines.extend(found.gaps.iter().map(|gap| format!("gap       {gap}")));
     lines.push(format!("segments  {}", found.segments.len()));
     for segment in &found.segments {
         let state = segment.state.as_deref().unwrap_or("unknown");
