@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use crate::checkpoints;
 use crate::database::DatabaseError;
-use crate::deletion;
+use crate::deletion::{self, Gone};
 use crate::field::Field;
 use crate::insert::{Method, insert};
+use crate::retention;
 use crate::rows::{BatchRows, PartEnd, PartStart};
 
 /// What became of a batch.
@@ -40,14 +41,32 @@ pub(crate) fn apply(
     if !move_cursor(transaction, batch)? {
         return Ok(Outcome::Stale);
     }
-    let deleted = deletion::deleted_sessions(transaction, batch)?;
-    if deleted.is_empty() {
-        write(transaction, batch, method)?;
-    } else {
-        write(transaction, &batch.clone().without(&deleted), method)?;
-        deletion::purge(transaction, batch)?;
-    }
+    apply_lines(transaction, batch, method)?;
+    write_digest(transaction, batch)?;
     Ok(Outcome::Applied)
+}
+
+/// Writes what the lines of a batch mean, wherever the cursor is.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) fn apply_lines(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+    method: Method,
+) -> Result<(), DatabaseError> {
+    let Gone { sessions, floor } = deletion::gone(transaction, batch)?;
+    let floor = floor.filter(|floor| batch.has_measurements_before(*floor));
+    if sessions.is_empty() && floor.is_none() {
+        return write(transaction, batch, method);
+    }
+    let mut left = batch.clone().without(&sessions);
+    if let Some(floor) = floor {
+        let passed_over = left.leave_out_before(floor);
+        retention::count(transaction, &batch.place, passed_over)?;
+    }
+    write(transaction, &left, method)?;
+    deletion::purge(transaction, batch)
 }
 
 fn write(
@@ -61,7 +80,6 @@ fn write(
     checkpoints::lock(transaction, batch)?;
     deletion::write_tombstones(transaction, batch)?;
     checkpoints::write(transaction, batch)?;
-    write_digest(transaction, batch)?;
     write_parts(transaction, batch)
 }
 

@@ -7,6 +7,7 @@
 mod agent;
 mod apply;
 pub mod backoff;
+mod breaker;
 mod checkpoints;
 pub mod connect;
 pub mod database;
@@ -20,6 +21,7 @@ mod pass;
 mod quarantine;
 mod refresh;
 mod replica;
+mod retention;
 mod rows;
 pub mod schema;
 mod ship;
@@ -31,7 +33,10 @@ mod texts;
 mod wake;
 
 pub use agent::{Agent, Report};
+pub use breaker::{POISON_LIMIT, TooMuch};
 pub use connect::Target;
 pub use error::SyncError;
+pub use quarantine::{Quarantine, QuarantinedLine, Retried, Selection};
+pub use retention::{Retained, Retention};
 pub use state::{AgentState, Notice, SegmentState};
 pub use status::{SegmentStatus, Status, status};
