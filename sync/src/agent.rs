@@ -262,6 +262,10 @@ fn waiting(error: &SyncError, backoff: &mut Backoff) -> Option<AgentState> {
     let reason = error.to_string();
     let random = fastrand::u16(..);
     match error.class()? {
+        // The one segment waits by itself, and holds up no other.
+        Class::Blocked if matches!(error, SyncError::TooMuchPoison { .. }) => {
+            Some(AgentState::Blocked { wait: LOOK_INTERVAL, reason })
+        }
         Class::Blocked => {
             let wait = backoff.next_delay(Backoff::SLOW_CAP, random);
             Some(AgentState::Blocked { wait, reason })

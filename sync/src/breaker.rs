@@ -23,6 +23,8 @@ const RECENT: u32 = 20;
 /// limit: what many segments meet at once is not to fill the quarantine with a little of each.
 const PER_MINUTE: u32 = 10;
 const MINUTE: Duration = Duration::from_secs(60);
+/// When a segment that waits is tried again. Others go on meanwhile.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Decides whether a line that the server refuses may go to quarantine.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Breaker {
     limit: u32,
     /// By SQLSTATE.
     minutes: HashMap<String, Minute>,
+    /// Segments of which too much was refused, by number, and when they are tried again.
+    waiting: HashMap<i32, Instant>,
 }
 
 /// Lines that were refused for one reason since it began.
@@ -70,7 +74,12 @@ impl Default for Breaker {
 impl Breaker {
     /// With a limit of 0 the first line that the server refuses is too much.
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, minutes: HashMap::new() }
+        Self { limit, minutes: HashMap::new(), waiting: HashMap::new() }
+    }
+
+    /// Whether a segment is left alone for now.
+    pub(crate) fn holds(&self, segment_no: i32) -> bool {
+        self.waiting.get(&segment_no).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Asks whether `line` may go to quarantine, which the server refused with `sqlstate`. The answer
@@ -88,11 +97,18 @@ impl Breaker {
     ) -> Result<Option<TooMuch>, DatabaseError> {
         let of = self.limit.saturating_mul(RECENT);
         let refused = count(replica, place.segment_no, line, of, sqlstate.to_owned())?;
-        if refused >= self.limit {
+        let now = Instant::now();
+        let too_much = if refused >= self.limit {
             let (sqlstate, limit) = (sqlstate.to_owned(), self.limit);
-            return Ok(Some(TooMuch { sqlstate, refused, of: Some(of), limit }));
+            Some(TooMuch { sqlstate, refused, of: Some(of), limit })
+        } else {
+            self.count_in(sqlstate, now)
+        };
+        match too_much {
+            Some(_) => drop(self.waiting.insert(place.segment_no, now + TRY_AGAIN_AFTER)),
+            None => drop(self.waiting.remove(&place.segment_no)),
         }
-        Ok(self.count_in(sqlstate, Instant::now()))
+        Ok(too_much)
     }
 
     fn count_in(&mut self, sqlstate: &str, now: Instant) -> Option<TooMuch> {

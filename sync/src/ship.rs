@@ -198,7 +198,9 @@ impl Shipper {
         if self.is_late() {
             return Ok(Shipped::Part);
         }
-        if visit.is_stopped() {
+        // Whoever is asked to stop says what is left.
+        let is_held = self.until.is_none() && self.breaker.holds(visit.known.place.segment_no);
+        if visit.is_stopped() || is_held {
             return Ok(shipped);
         }
         match visit.follower.look(visit.root, &visit.known)? {
@@ -337,6 +339,7 @@ impl Shipper {
         let (path, line) = (visit.path(), batch.from.next_line);
         let sqlstate = error.sqlstate().unwrap_or_default();
         if let Some(too_much) = self.breaker.ask(visit.replica, &batch.place, line, &sqlstate)? {
+            visit.replica.note_state(batch.place.segment_no, "blocked")?;
             let too_much = Box::new(too_much);
             return Err(SyncError::TooMuchPoison { path, line, too_much, source: error });
         }

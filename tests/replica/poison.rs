@@ -42,6 +42,30 @@ fn a_server_that_refuses_everything_stops_the_segment_and_says_why() {
 }
 
 #[test]
+fn a_segment_that_waits_holds_up_no_other() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    files.records("run-1", 150);
+    let session = files.session("run-2");
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "ALTER TABLE telemetry_records ADD CONSTRAINT odd CHECK (session_id <> 'run-1')",
+        )
+        .unwrap();
+    let outcome = while_running(&files, &database, |notices| {
+        await_notice(notices, "blocked");
+        for count in 1..=5 {
+            record(&session, count..count + 1);
+            await_count(&mut client, "telemetry_records", count);
+        }
+        assert!(notices.try_iter().all(|notice| !notice.contains("blocked")));
+    });
+    assert!(matches!(outcome, Err(SyncError::TooMuchPoison { .. })), "{outcome:?}");
+    assert_eq!(count(&mut client, "sync_segments WHERE state = 'blocked'"), 1);
+    assert_eq!(count(&mut client, "sync_quarantine"), 100);
+}
+
+#[test]
 fn a_greater_limit_lets_them_all_go_to_quarantine_and_zero_none() {
     let (files, database) = (Files::new(), TestDatabase::create());
     files.records("run-1", 150);
