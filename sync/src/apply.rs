@@ -41,16 +41,16 @@ pub(crate) fn apply(
     if !move_cursor(transaction, batch)? {
         return Ok(Outcome::Stale);
     }
-    apply_lines(transaction, batch, method)?;
     write_digest(transaction, batch)?;
+    write_entries(transaction, batch, method)?;
     Ok(Outcome::Applied)
 }
 
-/// Writes what the lines of a batch mean, wherever the cursor is.
+/// Writes what lines mean, wherever the cursor is.
 ///
 /// # Errors
 /// As [`apply`].
-pub(crate) fn apply_lines(
+pub(crate) fn write_entries(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
     method: Method,

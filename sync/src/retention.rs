@@ -257,16 +257,19 @@ impl Retention {
 ///
 /// Whoever writes a batch holds its segment's row, and looks at the floor afterwards. So once all rows
 /// of the store were held here, batches that did not see the new floor are committed, and their rows
-/// are found.
+/// are found. The store's row keeps new segments out, and those that came before it was held are held
+/// as well.
 fn move_floor(
     transaction: &mut Transaction<'_>,
     store_no: i32,
     age: f64,
 ) -> Result<jiff::Timestamp, DatabaseError> {
-    transaction.execute_typed(
-        "SELECT FROM sync_segments WHERE store_no = $1 ORDER BY segment_no FOR SHARE",
-        &[(&store_no, Type::INT4)],
-    )?;
+    const SEGMENTS: &str =
+        "SELECT FROM sync_segments WHERE store_no = $1 ORDER BY segment_no FOR SHARE";
+    const STORE: &str = "SELECT FROM sync_stores WHERE store_no = $1 FOR UPDATE";
+    for lock in [SEGMENTS, STORE, SEGMENTS] {
+        transaction.execute_typed(lock, &[(&store_no, Type::INT4)])?;
+    }
     transaction.execute_typed(
         "INSERT INTO retention_floor AS old (store_no, floor)
          VALUES ($1, now() - make_interval(secs => $2))

@@ -54,7 +54,8 @@ struct DatabaseArgs {
 /// How much poison.
 #[derive(Debug, Args)]
 struct PoisonArgs {
-    /// Stop when the server refuses more than so many of 20 times as many lines for one reason
+    /// Lines of a segment that the server may refuse for one reason, of the last 20 times as many; then
+    /// the segment waits for somebody. 0: none
     #[arg(long, value_name = "LINES", default_value_t = tidelog_sync::POISON_LIMIT)]
     poison_limit: u32,
 }

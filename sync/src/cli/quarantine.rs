@@ -139,7 +139,11 @@ impl Place {
 impl Chosen {
     fn selection(&self) -> Selection {
         match (self.segment, self.line) {
-            (Some(segment), Some(line)) => Place { segment, line }.selection(),
+            (Some(segment), Some(line)) => Selection {
+                segment: Some(segment.into()),
+                line: Some(line),
+                ..self.which.selection()
+            },
             _ => self.which.selection(),
         }
     }
@@ -174,6 +178,9 @@ impl List {
         if self.json {
             return print_json(&found);
         }
+        if !found.is_empty() {
+            print(&columns("segment", "line", "state", "file", "reason"))?;
+        }
         for line in &found {
             print(&row(line))?;
         }
@@ -187,10 +194,13 @@ impl List {
 
 /// A line of the table, whose first two words are what the other commands ask for.
 fn row(line: &QuarantinedLine) -> String {
-    let (segment, number) = (line.segment_id, line.line);
+    let (segment, number) = (line.segment_id.to_string(), line.line.to_string());
     let sqlstate = line.sqlstate.as_deref().unwrap_or("-");
-    let reason = printable(&line.reason);
-    format!("{segment} {number:<10} {sqlstate:<5}  {:<30}  {reason}", printable(&line.file))
+    columns(&segment, &number, sqlstate, &printable(&line.file), &printable(&line.reason))
+}
+
+fn columns(segment: &str, number: &str, sqlstate: &str, file: &str, reason: &str) -> String {
+    format!("{segment:<36}  {number:<10}  {sqlstate:<5}  {file:<30}  {reason}")
 }
 
 impl Show {

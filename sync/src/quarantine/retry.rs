@@ -186,7 +186,7 @@ fn write(
     if transaction.execute_typed(leave, &key)? == 0 {
         return Ok(Outcome::Gone);
     }
-    apply::apply_lines(transaction, rows, Method::PassOver)?;
+    apply::write_entries(transaction, rows, Method::PassOver)?;
     let sessions: Vec<&String> = rows.sessions.iter().collect();
     transaction.execute_typed(
         "DELETE FROM sync_session_stats WHERE session_id = ANY ($1)",
