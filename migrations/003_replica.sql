@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS sync_segments (
     chain_hash    bytea NOT NULL DEFAULT '',
     state         text NOT NULL DEFAULT 'discovered',
     sealed        boolean NOT NULL DEFAULT false,
+    -- Lines that were passed over because of retention_floor; what is sent again counts again.
+    below_floor   bigint NOT NULL DEFAULT 0,
     registered_at timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
@@ -83,7 +85,8 @@ $$;
 
 -- Lines that are invalid, or that this database refused, whole (or their beginning, if huge). Beside
 -- them, lines that have their rows, but not exactly: PostgreSQL has no U+0000 in texts, so the row
--- shows U+FFFD, and the exact line is here.
+-- shows U+FFFD, and the exact line is here. A line that somebody dropped keeps its row, without raw,
+-- so that a replay from the first line does not bring it back.
 CREATE TABLE IF NOT EXISTS sync_quarantine (
     segment_no      integer NOT NULL,
     line_no         integer NOT NULL,
@@ -97,6 +100,7 @@ CREATE TABLE IF NOT EXISTS sync_quarantine (
     first_seen      timestamptz NOT NULL DEFAULT now(),
     last_seen       timestamptz NOT NULL DEFAULT now(),
     attempts        integer NOT NULL DEFAULT 1,
+    dropped_at      timestamptz,
     PRIMARY KEY (segment_no, line_no)
 );
 
@@ -225,3 +229,12 @@ LANGUAGE sql VOLATILE AS $$
     )
     SELECT count(*) FROM acknowledged
 $$;
+
+-- From when on this database keeps the measurements of a store: records, emergencies, points of basins
+-- and gaps. Older ones are deleted, and never written again, also when everything is sent once more.
+-- It only moves forward. Sessions, checkpoints and the audit trail have no floor.
+CREATE TABLE IF NOT EXISTS retention_floor (
+    store_no integer PRIMARY KEY REFERENCES sync_stores,
+    floor    timestamptz NOT NULL,
+    moved_at timestamptz NOT NULL DEFAULT now()
+);

@@ -124,6 +124,22 @@ pub enum Error {
         /// The store's folder.
         store: PathBuf,
     },
+    /// The session is being written, so it cannot be deleted.
+    #[error("session {id} is being written by process {pid} on {host}; end it, then delete it")]
+    SessionLive {
+        /// The id.
+        id: SessionId,
+        /// The writer's process.
+        pid: u32,
+        /// The writer's host, empty if its system did not tell.
+        host: String,
+    },
+    /// The session was deleted, and every later line of its id would be, too.
+    #[error("session {id} was deleted, and its id with it; start one of another id")]
+    SessionDeleted {
+        /// The id.
+        id: SessionId,
+    },
     /// The session was ended; this writer adds nothing to it any more.
     #[error("session {id} has ended; start it again to add to it")]
     SessionEnded {

@@ -11,8 +11,8 @@ use crate::entry::{
 };
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, SessionId};
-use crate::journal::last_attempt;
 use crate::journal::marker::{self, Seen};
+use crate::journal::{is_deleted, last_attempt};
 use crate::recorder::{Appended, Recorder};
 use crate::store::{Store, lock};
 use crate::telemetry::Telemetry;
@@ -56,7 +56,8 @@ impl Store {
     /// it shares. Persisted on return.
     ///
     /// # Errors
-    /// The store is open for reading only, or its folder cannot be written.
+    /// [`Error::SessionDeleted`]; the store is open for reading only, or its folder cannot be read
+    /// and written.
     pub fn start_session(&self, id: SessionId) -> Result<Session> {
         self.start_session_with(id, SessionOptions::default())
     }
@@ -67,6 +68,9 @@ impl Store {
     /// As [`start_session`](Self::start_session).
     pub fn start_session_with(&self, id: SessionId, options: SessionOptions) -> Result<Session> {
         let store = self.here()?;
+        if is_deleted(store.root(), &id)? {
+            return Err(Error::SessionDeleted { id });
+        }
         let attempt = store.next_attempt(&id)?;
         store.begin_session(id, attempt, options)
     }

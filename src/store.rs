@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Appends to the store's own segment and persists.
-    fn append(&self, body: Body) -> Result<()> {
+    pub(crate) fn append(&self, body: Body) -> Result<()> {
         self.append_at(Timestamp::now(), body)
     }
 

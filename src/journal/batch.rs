@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::cursor::Cursor;
 use crate::entry::Entry;
-use crate::entry::line::LineError;
+use crate::entry::line::{self, LineError};
 
 /// How much one batch may hold; at least one line always fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,16 @@ pub enum Content {
 }
 
 impl Batch {
+    /// A batch of one line that is kept elsewhere, given without its newline: it is read as it would
+    /// be in its file. Only the batch's line counts; its cursors tell nothing of the bytes before.
+    pub fn of_line(number: u32, raw: &[u8]) -> Self {
+        let from = Cursor { next_line: number, ..Cursor::START };
+        let content = line::read(raw).map_or_else(Content::Invalid, Content::Entry);
+        let line = Line { number, offset: 0, content, range: 0..raw.len() };
+        let to = Cursor { next_line: number.saturating_add(1), ..from };
+        Self { from, to, lines: vec![line], bytes: raw.to_vec() }
+    }
+
     /// Where the batch begins.
     pub fn from(&self) -> &Cursor {
         &self.from
@@ -72,5 +82,21 @@ impl Batch {
     /// A line's bytes without its newline. Of a line that is too long, the first ones.
     pub fn raw(&self, line: &Line) -> &[u8] {
         self.bytes.get(line.range.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_kept_elsewhere_reads_as_in_its_file() {
+        let raw = b"{\"timestamp\":\"2026-01-05T09:30:00Z\",\"step\":7,\"telemetry\":{}}";
+        let batch = Batch::of_line(5, raw);
+        let [line] = batch.lines() else { panic!("not one line") };
+        assert!(matches!(&line.content, Content::Entry(_)));
+        assert_eq!((line.number, batch.raw(line)), (5, raw.as_slice()));
+        let damaged = Batch::of_line(5, b"no json");
+        assert!(matches!(damaged.lines()[0].content, Content::Invalid(_)));
     }
 }

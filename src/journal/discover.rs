@@ -4,8 +4,12 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::batch::{BatchLimits, Content};
+use super::cursor::Cursor;
+use super::reader::SegmentReader;
 use super::segment::{self, Header};
 use crate::disk;
+use crate::entry::Body;
 use crate::entry::line::{LINE_BYTES_MAX, LineError};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
@@ -70,6 +74,27 @@ pub(crate) fn last_attempt(root: &Path, session: &SessionId) -> Result<u32> {
         }
     }
     Ok(last)
+}
+
+/// Whether the store's own journal says that a session was deleted. It has a line for each thing that
+/// happened outside of sessions, so reading it takes no time that a session would notice.
+pub(crate) fn is_deleted(root: &Path, session: &SessionId) -> Result<bool> {
+    const LIMITS: BatchLimits = BatchLimits { lines_max: 1000, bytes_max: 1 << 20 };
+    for path in jsonl_files(&segment::store_folder(root))? {
+        let Ok(Some(_)) = read_header(&path) else { continue };
+        let mut reader = SegmentReader::open(&path, Cursor::START)?;
+        while let Some(batch) = reader.next_batch(LIMITS)? {
+            if batch.lines().iter().any(|line| deletes(&line.content, session)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn deletes(content: &Content, session: &SessionId) -> bool {
+    let Content::Entry(entry) = content else { return false };
+    matches!(&entry.body, Body::SessionDeleted { session_id } if session_id == session)
 }
 
 /// The files that lie where segments lie.

@@ -25,6 +25,6 @@ pub(crate) use ahead::read_ahead;
 pub use batch::{Batch, BatchLimits, Content, Line};
 pub use cursor::{ChainHash, Cursor};
 pub use discover::{Listing, Refused, Segment, discover};
-pub(crate) use discover::{last_attempt, read_header, segment_files};
+pub(crate) use discover::{is_deleted, last_attempt, read_header, segment_files};
 pub use reader::SegmentReader;
 pub use segment::{FORMAT_VERSION, Header, Source, Writer};

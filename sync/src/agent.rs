@@ -118,6 +118,14 @@ impl Agent {
         Self { target, pass, replica: None, refresh: Refresh::default(), notice }
     }
 
+    /// Stops writing a segment of which the server refuses more than so many of 20 times as many lines
+    /// for one reason, instead of [`POISON_LIMIT`](crate::POISON_LIMIT). 0: at the first one.
+    #[must_use]
+    pub fn with_poison_limit(mut self, lines: u32) -> Self {
+        self.pass.limit_poison(lines);
+        self
+    }
+
     /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
     ///
     /// After a failure that may pass it tries again for `retry_for`, counted from the last batch
@@ -289,6 +297,10 @@ fn waiting(error: &SyncError, backoff: &mut Backoff) -> Option<AgentState> {
     let reason = error.to_string();
     let random = fastrand::u16(..);
     match error.class()? {
+        // The one segment waits by itself, and holds up no other.
+        Class::Blocked if matches!(error, SyncError::TooMuchPoison { .. }) => {
+            Some(AgentState::Blocked { wait: LOOK_INTERVAL, reason })
+        }
         Class::Blocked => {
             let wait = backoff.next_delay(Backoff::SLOW_CAP, random);
             Some(AgentState::Blocked { wait, reason })

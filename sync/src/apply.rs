@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use crate::checkpoints;
 use crate::database::DatabaseError;
-use crate::deletion;
+use crate::deletion::{self, Gone};
 use crate::field::Field;
 use crate::insert::{Method, insert};
 use crate::part::{PartEnd, PartStart};
+use crate::retention;
 use crate::rows::BatchRows;
 
 /// What became of a batch.
@@ -55,14 +56,18 @@ pub(crate) fn write_entries(
     batch: &BatchRows,
     method: Method,
 ) -> Result<(), DatabaseError> {
-    let deleted = deletion::deleted_sessions(transaction, batch)?;
-    if deleted.is_empty() {
-        write(transaction, batch, method)?;
-    } else {
-        write(transaction, &batch.clone().without(&deleted), method)?;
-        deletion::purge(transaction, batch)?;
+    let Gone { sessions, floor } = deletion::gone(transaction, batch)?;
+    let floor = floor.filter(|floor| batch.has_measurements_before(*floor));
+    if sessions.is_empty() && floor.is_none() {
+        return write(transaction, batch, method);
     }
-    Ok(())
+    let mut left = batch.clone().without(&sessions);
+    if let Some(floor) = floor {
+        let passed_over = left.leave_out_before(floor);
+        retention::count(transaction, &batch.place, passed_over)?;
+    }
+    write(transaction, &left, method)?;
+    deletion::purge(transaction, batch)
 }
 
 fn write(

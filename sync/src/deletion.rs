@@ -4,23 +4,57 @@ use std::collections::BTreeSet;
 
 use postgres::Transaction;
 use postgres::types::Type;
+use tidelog::Timestamp;
 
 use crate::database::DatabaseError;
 use crate::field::Field;
 use crate::rows::{BatchRows, Burial};
 
-/// The sessions of this batch that are deleted, be it by the batch itself.
+/// What of a batch is not written.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    /// Sessions that are deleted, be it by the batch itself.
+    pub(crate) sessions: BTreeSet<String>,
+    /// Measurements before then are not kept.
+    pub(crate) floor: Option<Timestamp>,
+}
+
+/// Asks what of this batch is deleted, or older than what is kept.
 ///
 /// Each session's lock is held to the end of the transaction: shared to write, alone to delete. So
-/// no row of a session can arrive beside its deletion.
-pub(crate) fn deleted_sessions(
+/// no row of a session can arrive beside its deletion. A floor cannot move meanwhile, because the
+/// segment's row is locked.
+pub(crate) fn gone(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
-) -> Result<BTreeSet<String>, DatabaseError> {
-    if batch.sessions.is_empty() {
-        return Ok(BTreeSet::new());
-    }
+) -> Result<Gone, DatabaseError> {
     let sessions: Vec<&String> = batch.sessions.iter().collect();
+    lock_sessions(transaction, batch, &sessions)?;
+    let rows = transaction.query_typed(
+        "SELECT DISTINCT key, NULL::timestamptz FROM tombstones
+         WHERE kind = 'session' AND key = ANY ($1)
+         UNION ALL
+         SELECT NULL, floor FROM retention_floor WHERE store_no = $2",
+        &[(&sessions, Type::TEXT_ARRAY), (&batch.place.store_no, Type::INT4)],
+    )?;
+    let mut gone = Gone { sessions: batch.deletions.keys().cloned().collect(), floor: None };
+    for row in &rows {
+        gone.sessions.extend(row.try_get::<_, Option<String>>(0)?);
+        let floor: Option<jiff::Timestamp> = row.try_get(1)?;
+        // A floor that no timestamp has was set by somebody else, and is before all of them.
+        gone.floor = gone.floor.or(floor.and_then(|floor| Timestamp::from_jiff(floor).ok()));
+    }
+    Ok(gone)
+}
+
+fn lock_sessions(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+    sessions: &[&String],
+) -> Result<(), DatabaseError> {
+    if sessions.is_empty() {
+        return Ok(());
+    }
     let alone: Vec<bool> =
         sessions.iter().map(|session| batch.deletions.contains_key(*session)).collect();
     transaction.execute_typed(
@@ -29,15 +63,7 @@ pub(crate) fn deleted_sessions(
                FROM unnest($1, $2) AS s (session, alone) ORDER BY 1) AS sessions",
         &[(&sessions, Type::TEXT_ARRAY), (&alone, Type::BOOL_ARRAY)],
     )?;
-    let rows = transaction.query_typed(
-        "SELECT DISTINCT key FROM tombstones WHERE kind = 'session' AND key = ANY ($1)",
-        &[(&sessions, Type::TEXT_ARRAY)],
-    )?;
-    let mut deleted: BTreeSet<String> = batch.deletions.keys().cloned().collect();
-    for row in &rows {
-        deleted.insert(row.try_get(0)?);
-    }
-    Ok(deleted)
+    Ok(())
 }
 
 /// Writes down which sessions the batch deletes, and which of its checkpoints are void.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tidelog::StoreId;
 use uuid::Uuid;
 
+use crate::breaker::TooMuch;
 use crate::connect::TargetError;
 use crate::database::DatabaseError;
 use crate::schema::SchemaError;
@@ -63,6 +64,30 @@ pub enum SyncError {
         /// What the server said.
         source: DatabaseError,
     },
+    /// The server refuses so many lines for one reason that the reason is hardly in the lines.
+    #[error(
+        "{} line {line}: {source}; the server refused {too_much} for this reason, so nothing more \
+         goes to quarantine and this segment waits: look at tidelog-sync quarantine list --reason \
+         {state}, change the database, then run tidelog-sync quarantine retry --all --reason \
+         {state}; or, if the lines are to blame, start the agent with --poison-limit above {}",
+        path.display(), too_much.limit, state = too_much.sqlstate
+    )]
+    TooMuchPoison {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, the first is 0. It is the first one that is not sent.
+        line: u32,
+        /// How much it was, and why.
+        too_much: Box<TooMuch>,
+        /// What the server said of this line.
+        source: DatabaseError,
+    },
+    /// No agent ever sent this store to the database.
+    #[error("the database knows no store {store}; tidelog-sync status tells the id of a store")]
+    UnknownStore {
+        /// The store's id.
+        store: tidelog::StoreId,
+    },
     /// The thread that reads a segment panicked.
     #[error("reading {} ended unexpectedly; please report it", path.display())]
     Reader {
@@ -93,9 +118,10 @@ impl SyncError {
             Self::Schema {
                 source: SchemaError::Apply { source, .. } | SchemaError::Read(source),
             } => Some(sqlstate::classify(source)),
-            Self::Schema { .. } | Self::Quarantine { .. } | Self::AnotherDatabase { .. } => {
-                Some(Class::Blocked)
-            }
+            Self::Schema { .. }
+            | Self::Quarantine { .. }
+            | Self::AnotherDatabase { .. }
+            | Self::TooMuchPoison { .. } => Some(Class::Blocked),
             // A folder that cannot be listed now may be there again later.
             Self::Store(tidelog::Error::Io { .. }) => Some(Class::Retry),
             _ => None,

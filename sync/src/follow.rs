@@ -10,9 +10,10 @@ use std::time::Instant;
 use tidelog::journal::{BatchLimits, Cursor, Segment, SegmentReader};
 
 use crate::error::SyncError;
+use crate::place::Place;
 use crate::quarantine::Refusal;
 use crate::replica::{self, Digest, SegmentRow};
-use crate::rows::{self, BatchRows, Place};
+use crate::rows::{self, BatchRows};
 use crate::state::SegmentState;
 
 /// Size of a batch. Memory holds two: one being read, one being written.

@@ -8,6 +8,7 @@ use tidelog::journal::{Cursor, Segment};
 use tidelog::{SegmentId, Store, StoreId};
 
 use crate::agent::Report;
+use crate::breaker::Breaker;
 use crate::error::SyncError;
 use crate::follow::Follower;
 use crate::gaps;
@@ -49,6 +50,7 @@ impl Pass {
             shipper: Shipper {
                 method,
                 report: Report::default(),
+                breaker: Breaker::default(),
                 until: None,
                 touched: BTreeSet::new(),
                 sealed: Vec::new(),
@@ -92,6 +94,10 @@ impl Pass {
     fn paths(&self, state: SegmentState) -> impl Iterator<Item = PathBuf> {
         let followers = self.followers.values().filter(move |follower| follower.state == state);
         followers.map(|follower| follower.segment.path.clone())
+    }
+
+    pub(crate) fn limit_poison(&mut self, lines: u32) {
+        self.shipper.breaker = Breaker::new(lines);
     }
 
     /// Leaves what is not sent by then.

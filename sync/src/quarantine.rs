@@ -1,10 +1,19 @@
 //! Lines that cannot become rows, or not exactly, are kept whole, in the transaction that passes over
-//! them.
+//! them. [`Quarantine`] is what a person does with them afterwards.
+
+mod lines;
+mod retry;
+
+pub use lines::{Quarantine, QuarantinedLine, Selection};
+pub use retry::Retried;
 
 use sha2::{Digest, Sha256};
 
 use crate::field::Field;
-use crate::rows::Place;
+use crate::place::Place;
+
+/// Why a line is kept beside its rows.
+const CHANGED_TEXT: &str = "text holds U+0000; shown as U+FFFD";
 
 /// Why a line goes to quarantine.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +32,7 @@ impl Refusal {
 
     /// The line has its rows; only their texts are not exact.
     pub(crate) fn changed_text() -> Self {
-        Self::of("text holds U+0000; shown as U+FFFD".into())
+        Self::of(CHANGED_TEXT.into())
     }
 
     pub(crate) fn no_json(name: &str, error: &serde_json::Error) -> Self {

@@ -6,15 +6,15 @@
 
 use postgres::types::Type;
 use postgres::{Row, Transaction};
-use tidelog::{Body, Entry, SegmentId, SessionId};
-use uuid::Uuid;
+use tidelog::{Body, Entry};
 
 use crate::apply;
 use crate::database::DatabaseError;
 use crate::error::SyncError;
 use crate::insert::Method;
+use crate::place::Place;
 use crate::replica::Replica;
-use crate::rows::{self, BatchRows, Place};
+use crate::rows::{self, BatchRows};
 use crate::sqlstate::Class;
 use crate::state::Notice;
 
@@ -159,21 +159,12 @@ fn lock_segment(
     transaction: &mut Transaction<'_>,
     segment_no: i32,
 ) -> Result<Place, DatabaseError> {
+    let columns = Place::COLUMNS;
     let row = transaction.query_typed_one(
-        "SELECT store_no, segment_id, session_id, attempt, parent_line FROM sync_segments
-         WHERE segment_no = $1 FOR UPDATE",
+        &format!("SELECT {columns} FROM sync_segments g WHERE g.segment_no = $1 FOR UPDATE"),
         &[(&segment_no, Type::INT4)],
     )?;
-    let session: Option<String> = row.try_get(2)?;
-    let parent_line: Option<i32> = row.try_get(4)?;
-    Ok(Place {
-        store_no: row.try_get(0)?,
-        segment_no,
-        segment: SegmentId::from(row.try_get::<_, Uuid>(1)?),
-        session: session.and_then(|session| SessionId::new(session).ok()),
-        attempt: row.try_get(3)?,
-        first_line: parent_line.and_then(|line| u32::try_from(line).ok()).unwrap_or_default(),
-    })
+    Place::read(&row)
 }
 
 fn take_lines(

@@ -14,21 +14,10 @@ use tidelog::{
 
 use crate::field::{Field, basin_fields, telemetry_json};
 use crate::part::{PartEnd, PartStart};
+use crate::place::Place;
 use crate::quarantine::{self, Refusal};
 use crate::table::{self, Rows};
 use crate::texts::Texts;
-
-/// A segment as the replica knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Place {
-    pub(crate) store_no: i32,
-    pub(crate) segment_no: i32,
-    pub(crate) segment: SegmentId,
-    pub(crate) session: Option<SessionId>,
-    pub(crate) attempt: Option<i32>,
-    /// The first line that is the segment's own: 0, or where it parted from another one.
-    pub(crate) first_line: u32,
-}
 
 /// Everything that one transaction writes for a batch of lines.
 #[derive(Debug, Clone, PartialEq)]

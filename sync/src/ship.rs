@@ -12,6 +12,7 @@ use tidelog::journal::Cursor;
 
 use crate::agent::Report;
 use crate::apply::Outcome;
+use crate::breaker::Breaker;
 use crate::database::DatabaseError;
 use crate::error::SyncError;
 use crate::follow::{self, FileId, Follower, Known, Look, Reading};
@@ -43,6 +44,7 @@ pub(crate) enum Shipped {
 pub(crate) struct Shipper {
     pub(crate) method: Method,
     pub(crate) report: Report,
+    pub(crate) breaker: Breaker,
     /// When to give up.
     pub(crate) until: Option<Instant>,
     /// Sessions that were written to; whoever refreshes their statistics clears it.
@@ -208,7 +210,9 @@ impl Shipper {
         if self.is_late() {
             return Ok(Shipped::Part);
         }
-        if visit.is_stopped() {
+        // Whoever is asked to stop says what is left.
+        let is_held = self.until.is_none() && self.breaker.holds(visit.known.place.segment_no);
+        if visit.is_stopped() || is_held {
             return Ok(shipped);
         }
         let look = visit.follower.look(visit.root, &visit.known)?;
@@ -362,7 +366,7 @@ impl Shipper {
                 self.apply(visit, batch, Method::PassOver)
             }
             class if is_about_rows(class) && batch.lines == 1 => {
-                self.quarantine(visit, batch, &error)
+                self.quarantine(visit, batch, error)
             }
             class if is_about_rows(class) => {
                 visit.follower.halve(batch.lines);
@@ -380,15 +384,21 @@ impl Shipper {
         }
     }
 
-    /// Passes over one line that the server refuses, and keeps it.
+    /// Passes over one line that the server refuses, and keeps it, unless it refuses too much.
     fn quarantine(
         &mut self,
         visit: &mut Visit<'_>,
         batch: &BatchRows,
-        error: &DatabaseError,
+        error: DatabaseError,
     ) -> Result<bool, SyncError> {
+        let (path, line) = (visit.path(), batch.from.next_line);
+        let sqlstate = error.sqlstate().unwrap_or_default();
+        if let Some(too_much) = self.breaker.ask(visit.replica, &batch.place, line, &sqlstate)? {
+            visit.replica.note_state(batch.place.segment_no, "blocked")?;
+            let too_much = Box::new(too_much);
+            return Err(SyncError::TooMuchPoison { path, line, too_much, source: error });
+        }
         let refusal = Refusal::by_server(error.to_string(), error.sqlstate());
-        let path = visit.path();
         let line = follow::quarantined_line(&path, &batch.place, batch.from, &refusal)?;
         let Some(line) = line else { return Ok(false) };
         match visit.replica.apply(&line, Method::PassOver) {
@@ -404,6 +414,6 @@ impl Shipper {
 }
 
 /// Whether the server refuses what the rows hold, so that waiting does not help.
-fn is_about_rows(class: Class) -> bool {
+pub(crate) fn is_about_rows(class: Class) -> bool {
     matches!(class, Class::Poison | Class::Duplicate | Class::ForeignKey)
 }

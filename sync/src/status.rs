@@ -126,7 +126,8 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
     let known = replica.query("reading the status", move |client| {
         let of_segments = [(&numbers as _, postgres::types::Type::INT4_ARRAY)];
         let counts = client.query_typed_one(
-            "SELECT (SELECT count(*) FROM sync_quarantine WHERE segment_no = ANY ($1)),
+            "SELECT (SELECT count(*) FROM sync_quarantine
+                     WHERE segment_no = ANY ($1) AND dropped_at IS NULL),
                     (SELECT max(updated_at) FROM sync_segments WHERE segment_no = ANY ($1))",
             &of_segments,
         )?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tidelog::Timestamp;
+
 use crate::field::{ColumnType, Field};
 
 /// A table whose rows never change: their key is (segment_no, line_no), and a row that is there is
@@ -196,6 +198,26 @@ impl Rows {
         self.fields.iter().skip(index).step_by(self.table.columns.len()).collect()
     }
 
+    /// Leaves out rows of before `floor`; their lines.
+    pub(crate) fn leave_out_before(&mut self, floor: Timestamp) -> Vec<Field> {
+        let (old, kept): (Vec<&[Field]>, Vec<&[Field]>) =
+            self.iter().partition(|row| is_before(row, floor));
+        let lines = old.iter().filter_map(|row| row.get(LINE_COLUMN).cloned()).collect();
+        self.fields = kept.into_iter().flatten().cloned().collect();
+        lines
+    }
+
+    pub(crate) fn has_before(&self, floor: Timestamp) -> bool {
+        self.iter().any(|row| is_before(row, floor))
+    }
+
+    /// Leaves out the rows of these lines.
+    pub(crate) fn leave_out_lines(&mut self, lines: &[Field]) {
+        let is_kept =
+            |row: &&[Field]| row.get(LINE_COLUMN).is_none_or(|line| !lines.contains(line));
+        self.fields = self.iter().filter(is_kept).flatten().cloned().collect();
+    }
+
     /// Leaves out the rows of these sessions.
     pub(crate) fn without(mut self, sessions: &BTreeSet<String>) -> Self {
         let Some(column) = self.table.session_column else { return self };
@@ -206,6 +228,18 @@ impl Rows {
         self.fields = self.iter().filter(is_kept).flatten().cloned().collect();
         self
     }
+}
+
+/// Where each table but `checkpoints` has its line_no.
+const LINE_COLUMN: usize = 1;
+
+/// Whether a measurement is of before then: such a table has one column of a time before all others.
+fn is_before(row: &[Field], floor: Timestamp) -> bool {
+    let time = row.iter().find_map(|field| match field {
+        Field::Time(time) => Some(*time),
+        _ => None,
+    });
+    time.is_some_and(|time| time < floor)
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! A store and its replica: everything arrives, exactly once, whatever happens on the way.
 
 mod copying;
+mod deletion;
+mod delivery;
 mod faults;
 mod files;
 mod order;
+mod poison;
+mod quarantine;
+mod retention;
 mod states;
 mod values;
 

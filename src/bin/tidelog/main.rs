@@ -8,6 +8,7 @@ mod chart;
 mod checkpoints;
 mod completions;
 mod context;
+mod delete;
 mod demo;
 mod demo_run;
 mod doctor;
@@ -63,6 +64,7 @@ enum Command {
     Sql(sql::Sql),
     Checkpoints(checkpoints::Checkpoints),
     Best(best::Best),
+    Delete(delete::Delete),
     Status(status::Status),
     Rebuild(rebuild::Rebuild),
     Verify(verify::Verify),
@@ -92,6 +94,7 @@ fn run(command: Command, context: &Context, output: &mut Output) -> Result<(), C
         Command::Sql(command) => command.run(context, output),
         Command::Checkpoints(command) => command.run(context, output),
         Command::Best(command) => command.run(context, output),
+        Command::Delete(command) => command.run(context, output),
         Command::Status(command) => command.run(context, output),
         Command::Rebuild(command) => command.run(context, output),
         Command::Verify(command) => command.run(context, output),

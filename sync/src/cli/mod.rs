@@ -4,6 +4,8 @@
 
 mod migrate;
 mod once;
+mod quarantine;
+mod retention;
 mod run;
 mod status;
 mod target;
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Once(once::Once),
+    Quarantine(quarantine::Quarantine),
+    Retention(retention::Retention),
     Run(run::Run),
     Status(status::Status),
 }
@@ -48,6 +52,15 @@ struct DatabaseArgs {
     database_url: Option<String>,
 }
 
+/// How much poison.
+#[derive(Debug, Args)]
+struct PoisonArgs {
+    /// Lines of a segment that the server may refuse for one reason, of the last 20 times as many; then
+    /// the segment waits for somebody. 0: none
+    #[arg(long, value_name = "LINES", default_value_t = tidelog_sync::POISON_LIMIT)]
+    poison_limit: u32,
+}
+
 impl DatabaseArgs {
     fn target(&self) -> Result<Target, SyncError> {
         Ok(Target::from_environment(self.database_url.as_deref())?)
@@ -65,6 +78,17 @@ enum Failure {
     Unreadable(usize),
     /// The system took no handler of signals.
     Signals(io::Error),
+    /// A line that is not in quarantine.
+    NotQuarantined {
+        segment: uuid::Uuid,
+        line: u32,
+    },
+    /// Lines that the database refuses still.
+    StillRefused(u64),
+    /// All lines of all stores, without a word why.
+    DropsEverything,
+    /// What would be done, and was not.
+    Unconfirmed(String),
 }
 
 impl<T: Into<SyncError>> From<T> for Failure {
@@ -78,6 +102,8 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Migrate(command) => command.run(),
         Command::Once(command) => command.run(),
+        Command::Quarantine(command) => command.run(),
+        Command::Retention(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
     };
@@ -108,6 +134,25 @@ fn report(failure: &Failure) -> ExitCode {
             say("  try: tidelog verify; look at the rights of the files, and at the disk");
             ExitCode::FAILURE
         }
+        Failure::NotQuarantined { segment, line } => {
+            say(&format!("error: line {line} of segment {segment} is not in quarantine"));
+            say("  try: tidelog-sync quarantine list");
+            ExitCode::FAILURE
+        }
+        Failure::StillRefused(count) => {
+            say(&format!("error: {count} lines are still refused, and stay in quarantine"));
+            say("  try: tidelog-sync quarantine list, which tells why");
+            ExitCode::FAILURE
+        }
+        Failure::DropsEverything => {
+            say("error: --all drops every line of every store; say which with --reason, --segment");
+            say("  or --store-id");
+            ExitCode::from(2)
+        }
+        Failure::Unconfirmed(what) => {
+            say(&format!("error: {what}; add --yes to do it"));
+            ExitCode::from(2)
+        }
         Failure::Sync(error) => {
             say(&format!("error: {error}"));
             if let Some(hint) = hint(error) {
@@ -124,7 +169,8 @@ fn code(error: &SyncError) -> u8 {
         SyncError::Database(_)
         | SyncError::Schema { .. }
         | SyncError::Quarantine { .. }
-        | SyncError::AnotherDatabase { .. } => 4,
+        | SyncError::AnotherDatabase { .. }
+        | SyncError::TooMuchPoison { .. } => 4,
         _ => 1,
     }
 }
@@ -154,6 +200,13 @@ fn log(notice: &Notice) {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Writes data as one line of JSON.
+fn print_json(data: &impl serde::Serialize) -> Result<(), Failure> {
+    let json =
+        serde_json::to_string(data).map_err(|error| Failure::Output(io::Error::other(error)))?;
+    print(&json)
 }
 
 /// Writes a report as one line for people.

@@ -6,7 +6,7 @@ use clap::Args;
 use tidelog_sync::Agent;
 
 use super::target::TargetArgs;
-use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
+use super::{DatabaseArgs, Failure, PoisonArgs, StoreArgs, log, print_report};
 
 /// Sends everything that is in the store now, then exits
 #[derive(Debug, Args)]
@@ -17,6 +17,7 @@ pub(super) struct Once {
     database: DatabaseArgs,
     #[command(flatten)]
     memory: TargetArgs,
+    poison: PoisonArgs,
     /// How long to try again after a failure that may pass, counted from the last progress
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
@@ -24,7 +25,8 @@ pub(super) struct Once {
 
 impl Once {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let agent = Agent::new(&self.store.store, self.database.target()?, log)?;
+        let agent = Agent::new(&self.store.store, self.database.target()?, log)?
+            .with_poison_limit(self.poison.poison_limit);
         let mut agent = self.memory.apply(agent);
         print_report(&agent.once(Duration::from_secs(self.retry_for))?)
     }

@@ -11,7 +11,7 @@ use tidelog_sync::Agent;
 use tidelog_sync::backoff::Backoff;
 
 use super::target::TargetArgs;
-use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
+use super::{DatabaseArgs, Failure, PoisonArgs, StoreArgs, log, print_report};
 
 /// Follows the store and sends what comes, until SIGTERM or SIGINT
 ///
@@ -26,6 +26,7 @@ pub(super) struct Run {
     database: DatabaseArgs,
     #[command(flatten)]
     memory: TargetArgs,
+    poison: PoisonArgs,
 }
 
 impl Run {
@@ -35,7 +36,7 @@ impl Run {
         let Some(agent) = Agent::await_store(&self.store.store, target, log, &stop)? else {
             return Ok(());
         };
-        let mut agent = self.memory.apply(agent);
+        let mut agent = self.memory.apply(agent.with_poison_limit(self.poison.poison_limit));
         let first_delay = Backoff::first_delay(fastrand::u16(..));
         print_report(&agent.run(first_delay, &stop)?)
     }
