@@ -15,6 +15,11 @@ pub enum AgentState {
     },
     /// Waits until there is a store in this folder.
     AwaitingStore(PathBuf),
+    /// Waits until the agent that follows the store ends.
+    Standby {
+        /// Its process id, where the system tells.
+        holder: Option<u32>,
+    },
     /// Connects to this database (no password).
     Connecting(String),
     /// Follows the store.
@@ -112,6 +117,16 @@ pub enum Notice {
         /// The batch's first line.
         first_line: u32,
     },
+    /// The store cannot be locked here, so another agent would not wait. Both are exact even so,
+    /// because a batch moves the cursor only from where it begins.
+    Unlocked {
+        /// The store's folder.
+        path: PathBuf,
+        /// As the system names the file system.
+        file_system: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A file among the segments is none.
     Refused {
         /// The file.
@@ -127,6 +142,12 @@ impl fmt::Display for AgentState {
             Self::Starting { wait } => write!(f, "starting in {:.1} s", wait.as_secs_f64()),
             Self::AwaitingStore(folder) => {
                 write!(f, "waiting until {} is a store", folder.display())
+            }
+            Self::Standby { holder: Some(pid) } => {
+                write!(f, "standby: process {pid} follows this store")
+            }
+            Self::Standby { holder: None } => {
+                f.write_str("standby: another agent follows this store")
             }
             Self::Connecting(target) => write!(f, "connecting to {target}"),
             Self::Ready => f.write_str("ready"),
@@ -159,6 +180,12 @@ impl fmt::Display for Notice {
             Self::Conflict { path, first_line } => write!(
                 f,
                 "{}: rows of the batch from line {first_line} were there before its cursor; kept",
+                path.display()
+            ),
+            Self::Unlocked { path, file_system, reason } => write!(
+                f,
+                "{}: no lock on {file_system}: {reason}; a second agent here does no harm, but the \
+                 work twice",
                 path.display()
             ),
             Self::Refused { path, reason } => write!(f, "{}: {reason}", path.display()),
