@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidelog::Timestamp;
+
 /// What the agent is doing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -24,6 +26,8 @@ pub enum AgentState {
     Connecting(String),
     /// Follows the store.
     Ready,
+    /// Has left its connection to the agents of other stores, until there is something to send.
+    Resting,
     /// Waits after a failure that may pass.
     Backoff {
         /// Until the next attempt.
@@ -42,6 +46,25 @@ pub enum AgentState {
     Draining,
     /// Is done.
     Stopped,
+}
+
+impl AgentState {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::AwaitingStore(_) => "awaiting_store",
+            Self::Standby { .. } => "standby",
+            Self::Connecting(_) => "connecting",
+            Self::Ready => "ready",
+            Self::Resting => "resting",
+            Self::Backoff { .. } => "backoff",
+            Self::Blocked { .. } => "blocked",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Where a segment is on its way to the replica.
@@ -83,6 +106,23 @@ impl SegmentState {
     }
 }
 
+/// What one transaction wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppliedBatch {
+    /// The number of its first line.
+    pub first_line: u32,
+    /// Its lines.
+    pub lines: usize,
+    /// Rows for each table; some may have been there already if it is a fallback.
+    pub rows: Vec<(&'static str, usize)>,
+    /// How the rows were sent: "copy", "unnest", or "fallback" after rows were in the way.
+    pub way: &'static str,
+    /// From its first statement to the end of COMMIT.
+    pub duration: Duration,
+    /// Time of its last record; none without records.
+    pub last_record: Option<Timestamp>,
+}
+
 /// Something that is worth a line in the log. Its text is that line.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -109,6 +149,13 @@ pub enum Notice {
         from_line: u32,
         /// The next line that the replica wants.
         to_line: u32,
+    },
+    /// A batch was applied.
+    Batch {
+        /// The segment's file.
+        path: PathBuf,
+        /// What it was.
+        batch: AppliedBatch,
     },
     /// Rows of a batch were there before its cursor; they were left as they are.
     Conflict {
@@ -151,6 +198,7 @@ impl fmt::Display for AgentState {
             }
             Self::Connecting(target) => write!(f, "connecting to {target}"),
             Self::Ready => f.write_str("ready"),
+            Self::Resting => f.write_str("resting: other stores have the connection"),
             Self::Backoff { wait, reason } => {
                 write!(f, "backoff {:.1} s: {reason}", wait.as_secs_f64())
             }
@@ -176,6 +224,15 @@ impl fmt::Display for Notice {
                 f,
                 "{}: the replica went back from line {from_line} to line {to_line}; sending again",
                 path.display()
+            ),
+            Self::Batch { path, batch } => write!(
+                f,
+                "{}: {} lines from line {} by {} in {} ms",
+                path.display(),
+                batch.lines,
+                batch.first_line,
+                batch.way,
+                batch.duration.as_millis()
             ),
             Self::Conflict { path, first_line } => write!(
                 f,

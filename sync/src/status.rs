@@ -11,7 +11,7 @@ use tidelog::{Store, StoreId, Timestamp};
 
 use crate::connect::Target;
 use crate::error::SyncError;
-use crate::follow;
+pub(crate) use crate::follow::next_entry_byte;
 use crate::listing;
 use crate::replica::{Replica, SegmentRow, file_name};
 
@@ -143,9 +143,10 @@ fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStat
     let row = rows.and_then(|rows| rows.iter().find(|row| row.segment == segment.header.segment));
     let cursor = row.map_or(Cursor::START, |row| row.cursor);
     let has_database = rows.is_some();
-    let sent_bytes = follow::next_entry_byte(&segment.path, &cursor)?;
+    let sent_bytes = next_entry_byte(&segment.path, &cursor)?;
     let is_behind = has_database && bytes > sent_bytes;
-    let lines = if is_behind { lines_from(&segment.path, sent_bytes)? } else { 0 };
+    let lines =
+        if is_behind { lines_in(&segment.path, sent_bytes, bytes - sent_bytes)? } else { 0 };
     Ok(SegmentStatus {
         file: file_name(segment),
         session_id: segment.header.session.as_ref().map(ToString::to_string),
@@ -153,15 +154,16 @@ fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStat
         state: has_database.then(|| row.map_or("discovered".into(), |row| row.state.clone())),
         lag_lines: has_database.then_some(lines),
         lag_bytes: has_database.then(|| bytes.saturating_sub(sent_bytes)),
-        lag_seconds: if lines > 0 { age(&segment.path, cursor)? } else { None },
+        lag_seconds: if lines > 0 { first_time(&segment.path, cursor)?.map(age) } else { None },
     })
 }
 
-/// Complete lines from this byte on.
-fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
+/// Complete lines among so many bytes from this one on.
+pub(crate) fn lines_in(path: &Path, byte: u64, bytes: u64) -> Result<u64, SyncError> {
     let count = || {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(byte))?;
+        let mut file = file.take(bytes);
         let mut block = vec![0; 1 << 20];
         let mut lines = 0;
         loop {
@@ -178,13 +180,16 @@ fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
     count().map_err(failed)
 }
 
-/// Age of the first entry that is not sent; none if that line is damaged.
-fn age(path: &Path, cursor: Cursor) -> Result<Option<f64>, SyncError> {
+fn age(time: Timestamp) -> f64 {
+    Timestamp::now().seconds_since(time).max(0.0)
+}
+
+/// Time of the first entry that is not sent; none if that line is damaged.
+pub(crate) fn first_time(path: &Path, cursor: Cursor) -> Result<Option<Timestamp>, SyncError> {
     let one = BatchLimits { lines_max: 1, bytes_max: 1 };
     let batch = SegmentReader::open(path, cursor)?.next_batch(one)?;
-    let entry = batch.as_ref().and_then(|batch| match &batch.lines().first()?.content {
+    Ok(batch.as_ref().and_then(|batch| match &batch.lines().first()?.content {
         Content::Entry(entry) => Some(entry.timestamp),
         Content::Invalid(_) => None,
-    });
-    Ok(entry.map(|time| Timestamp::now().seconds_since(time).max(0.0)))
+    }))
 }

@@ -1,6 +1,7 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses, 75 not done
+//! in time, 130 and 143 ended by a second signal.
 
 mod migrate;
 mod once;
@@ -11,7 +12,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tidelog_sync::config::ConfigError;
 use tidelog_sync::{Notice, SyncError, Target};
 
 /// Keeps PostgreSQL an exact replica of a tidelog store.
@@ -29,6 +31,9 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
 }
+
+/// As sysexits.h calls a failure that may pass.
+const NOT_IN_TIME: u8 = 75;
 
 /// Which store.
 #[derive(Debug, Args)]
@@ -64,6 +69,12 @@ enum Failure {
     Unreadable(usize),
     /// The system took no handler of signals.
     Signals(io::Error),
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// Nobody can listen at this address.
+    Listen(Option<String>, io::Error),
+    /// Not everything was sent in time; told already.
+    NotDrained,
 }
 
 impl<T: Into<SyncError>> From<T> for Failure {
@@ -74,10 +85,14 @@ impl<T: Into<SyncError>> From<T> for Failure {
 
 /// Parses the arguments, runs the command and says how it went.
 pub(crate) fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // Who said what is in the matches of the subcommand.
+    let matches = matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
+    let outcome = match cli.command {
         Command::Migrate(command) => command.run(),
         Command::Once(command) => command.run(),
-        Command::Run(command) => command.run(),
+        Command::Run(command) => command.run(&matches),
         Command::Status(command) => command.run(),
     };
     match outcome {
@@ -96,6 +111,20 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Signals(error) => {
             say(&format!("error: cannot wait for SIGTERM and SIGINT: {error}"));
             ExitCode::FAILURE
+        }
+        Failure::Config(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::from(2)
+        }
+        Failure::Listen(address, error) => {
+            let address = address.as_deref().unwrap_or("the network");
+            say(&format!("error: cannot listen at {address}: {error}"));
+            say("  try: another --listen, such as 127.0.0.1:9188");
+            ExitCode::FAILURE
+        }
+        Failure::NotDrained => {
+            say("error: not everything was sent in time; the rest is sent at the next start");
+            ExitCode::from(NOT_IN_TIME)
         }
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));
