@@ -5,6 +5,7 @@
 //! whatever either side goes back to, they agree.
 
 mod agent;
+mod applied;
 mod apply;
 pub mod backoff;
 mod checkpoints;
@@ -23,6 +24,7 @@ pub mod pulse;
 mod quarantine;
 mod refresh;
 mod replica;
+pub mod rights;
 mod rows;
 pub mod schema;
 pub mod service;
@@ -33,11 +35,13 @@ mod status;
 mod table;
 mod texts;
 mod turns;
+pub mod wait;
 mod wake;
 
 pub use agent::{Agent, DRAIN_TIMEOUT, Report};
+pub use applied::AppliedBatch;
 pub use connect::Target;
 pub use error::SyncError;
-pub use state::{AgentState, AppliedBatch, Notice, SegmentState};
+pub use state::{AgentState, Notice, SegmentState};
 pub use status::{SegmentStatus, Status, status};
 pub use turns::Turns;

@@ -5,7 +5,6 @@
 //! that hold in any order, here inside a batch and in SQL between batches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use tidelog::journal::{Batch, Content, Cursor, Line};
 use tidelog::{
@@ -14,9 +13,7 @@ use tidelog::{
 };
 
 use crate::field::{Field, basin_fields, telemetry_json};
-use crate::insert::{self, Method};
 use crate::quarantine::{self, Refusal};
-use crate::state::AppliedBatch;
 use crate::table::{self, Rows};
 use crate::texts::Texts;
 
@@ -187,31 +184,6 @@ impl BatchRows {
             &self.quarantine,
             &self.unknown,
         ]
-    }
-
-    /// How most of its rows are sent.
-    pub(crate) fn way(&self, method: Method) -> &'static str {
-        match self.immutable().iter().any(|rows| insert::is_copied(rows, method)) {
-            true => "copy",
-            false => "unnest",
-        }
-    }
-
-    /// What is told of it once it is applied.
-    pub(crate) fn applied(&self, way: &'static str, duration: Duration) -> AppliedBatch {
-        let rows = self.immutable().map(|rows| (rows.table.name, rows.len()));
-        let last_record = self.records.iter().last().and_then(|row| match row.get(3) {
-            Some(Field::Time(time)) => Some(*time),
-            _ => None,
-        });
-        AppliedBatch {
-            first_line: self.from.next_line,
-            lines: self.lines,
-            rows: rows.into_iter().filter(|(_, count)| *count > 0).collect(),
-            way,
-            duration,
-            last_record,
-        }
     }
 
     /// Leaves out what belongs to these sessions, apart from the audit trail.

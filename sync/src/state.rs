@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidelog::Timestamp;
+use crate::applied::AppliedBatch;
 
 /// What the agent is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,23 +104,6 @@ impl SegmentState {
             Self::Unreadable => "unreadable",
         }
     }
-}
-
-/// What one transaction wrote.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AppliedBatch {
-    /// The number of its first line.
-    pub first_line: u32,
-    /// Its lines.
-    pub lines: usize,
-    /// Rows for each table; some may have been there already if it is a fallback.
-    pub rows: Vec<(&'static str, usize)>,
-    /// How the rows were sent: "copy", "unnest", or "fallback" after rows were in the way.
-    pub way: &'static str,
-    /// From its first statement to the end of COMMIT.
-    pub duration: Duration,
-    /// Time of its last record; none without records.
-    pub last_record: Option<Timestamp>,
 }
 
 /// Something that is worth a line in the log. Its text is that line.

@@ -205,6 +205,13 @@ impl Config {
         &self.options.stores_in
     }
 
+    /// The stores that are there now, and those that are named.
+    #[must_use]
+    pub fn all_stores(&self) -> Vec<PathBuf> {
+        let found = self.stores_in().iter().filter_map(|parent| stores_in(parent).ok()).flatten();
+        self.stores().into_iter().chain(found).collect()
+    }
+
     /// Most stores that are followed.
     #[must_use]
     pub fn stores_max(&self) -> usize {
@@ -339,6 +346,22 @@ fn origin(key: &str, filed: &[String], matches: &ArgMatches) -> Origin {
     }
 }
 
+/// Folders that are stores among the children of `parent`, in order.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub(crate) fn stores_in(parent: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut stores = Vec::new();
+    for entry in std::fs::read_dir(parent)? {
+        let folder = entry?.path();
+        if folder.join("store.json").is_file() {
+            stores.push(folder);
+        }
+    }
+    stores.sort();
+    Ok(stores)
+}
+
 fn secret(path: &Path) -> Result<String, TargetError> {
     match file::read_short(path) {
         Ok(text) => Ok(text.trim().to_owned()),
@@ -368,6 +391,19 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         file
+    }
+
+    #[test]
+    fn children_that_are_stores_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b", "a"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("store.json"), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("no-store")).unwrap();
+        let found = stores_in(folder.path()).unwrap();
+        assert_eq!(found, [folder.path().join("a"), folder.path().join("b")]);
+        assert!(stores_in(&folder.path().join("nowhere")).is_err());
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tidelog::Timestamp;
 
+use crate::applied::AppliedBatch;
 use crate::service::log;
 use crate::sqlstate;
-use crate::state::{AgentState, AppliedBatch, Notice};
+use crate::state::{AgentState, Notice};
 
 /// Different SQLSTATEs that are told apart; a server can send any.
 const SQLSTATES_MAX: usize = 40;

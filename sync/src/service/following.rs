@@ -1,7 +1,7 @@
 //! One store on its thread: waits for it, waits for its lock, follows it, and begins again after
 //! whatever goes wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -128,36 +128,5 @@ impl Following {
             board.note(notice);
             shared.log.write(news.level(notice), store.as_deref(), notice);
         }
-    }
-}
-
-/// Folders that are stores among the children of `parent`, in order.
-pub(crate) fn stores_in(parent: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut stores = Vec::new();
-    for entry in std::fs::read_dir(parent)? {
-        let folder = entry?.path();
-        if folder.join("store.json").is_file() {
-            stores.push(folder);
-        }
-    }
-    stores.sort();
-    Ok(stores)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_that_are_stores_are_found() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b", "a"] {
-            Store::open(folder.path().join(name)).unwrap();
-        }
-        std::fs::create_dir(folder.path().join("no-store")).unwrap();
-        std::fs::write(folder.path().join("file"), "").unwrap();
-        let found = stores_in(folder.path()).unwrap();
-        assert_eq!(found, [folder.path().join("a"), folder.path().join("b")]);
-        assert!(stores_in(&folder.path().join("nowhere")).is_err());
     }
 }

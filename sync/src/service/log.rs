@@ -142,6 +142,10 @@ fn json(level: Level, store: Option<&Path>, notice: &Notice) -> String {
                 put("detail", detail.clone());
             }
         }
+        Notice::Refused { path, reason } | Notice::Unlocked { path, reason, .. } => {
+            put("path", path.display().to_string());
+            put("error", reason.clone());
+        }
         _ => {}
     }
     Value::Object(line).to_string()

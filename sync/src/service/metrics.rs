@@ -239,7 +239,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::state::{AppliedBatch, Notice};
+    use crate::applied::AppliedBatch;
+    use crate::state::Notice;
 
     fn page() -> String {
         let board = Board::default();

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::connect::Target;
 use crate::state::Notice;
 use crate::turns::Turns;
@@ -94,33 +94,41 @@ impl Service {
 
     /// Begins to follow what is not followed, and ends what is gone from its parent folder.
     fn discover(&mut self) {
-        let found: BTreeSet<PathBuf> = self.find().into_iter().collect();
-        self.threads.retain(|folder, thread| {
-            let is_over = thread.handle.is_finished();
-            if thread.is_found && !found.contains(folder) {
-                thread.stop.store(true, Ordering::Relaxed);
-            }
-            if is_over {
-                self.board.remove(folder);
-            }
-            !is_over
-        });
-        let named = self.shared.config.stores();
+        let found = self.find();
+        self.end_gone(found.as_ref());
+        let named: Vec<PathBuf> = self.shared.config.stores().into_iter().map(absolute).collect();
         let is_named = named.len() > 1 || !self.shared.config.stores_in().is_empty();
-        let all = named.into_iter().map(|folder| (folder, false));
-        for (folder, is_found) in all.chain(found.into_iter().map(|folder| (folder, true))) {
-            let folder = folder.canonicalize().unwrap_or(folder);
+        let found = found.into_iter().flatten().map(|folder| (folder, true));
+        for (folder, is_found) in named.into_iter().map(|folder| (folder, false)).chain(found) {
             if !self.threads.contains_key(&folder) {
                 self.follow(folder, is_found, is_named);
             }
         }
     }
 
-    /// Stores in the parent folders. A folder that cannot be listed has none for now.
-    fn find(&self) -> Vec<PathBuf> {
-        let parents = self.shared.config.stores_in().iter();
-        let found = parents.filter_map(|parent| following::stores_in(parent).ok()).flatten();
-        found.map(|folder| folder.canonicalize().unwrap_or(folder)).collect()
+    /// Stores in the parent folders; none if one of these cannot be listed, which is not to say that
+    /// its stores are gone.
+    fn find(&self) -> Option<BTreeSet<PathBuf>> {
+        let mut found = BTreeSet::new();
+        for parent in self.shared.config.stores_in() {
+            found.extend(config::stores_in(parent).ok()?.into_iter().map(absolute));
+        }
+        Some(found)
+    }
+
+    /// Asks threads to stop whose stores are gone, and forgets those that ended. One that panicked
+    /// begins anew.
+    fn end_gone(&mut self, found: Option<&BTreeSet<PathBuf>>) {
+        self.threads.retain(|folder, thread| {
+            if thread.is_found && found.is_some_and(|found| !found.contains(folder)) {
+                thread.stop.store(true, Ordering::Relaxed);
+            }
+            let is_over = thread.handle.is_finished();
+            if is_over {
+                self.board.remove(folder);
+            }
+            !is_over
+        });
     }
 
     fn follow(&mut self, folder: PathBuf, is_found: bool, is_named: bool) {
@@ -179,4 +187,9 @@ impl Service {
         };
         self.threads.into_iter().map(|(folder, thread)| (folder, ending(thread))).collect()
     }
+}
+
+/// The same folder by one name, whether or not it is there.
+fn absolute(folder: PathBuf) -> PathBuf {
+    std::path::absolute(&folder).unwrap_or(folder)
 }
