@@ -3,53 +3,41 @@
 use postgres::Client;
 use postgres::types::Type;
 
-use crate::table;
-
-/// Rows of these are inserted and never changed.
-const INSERTED: [&str; 4] = ["sync_batches", "session_parts", "telemetry_sessions", "tombstones"];
-/// Of these, rows are read and changed, too.
-const CHANGED: [&str; 6] = [
-    "sync_segments",
-    "sync_stores",
-    "sync_session_stats",
-    "session_parts",
-    "telemetry_sessions",
-    "checkpoints",
+/// Tables, and the privileges that sending lines and following deletions takes.
+const NEEDED: [(&str, &str); 17] = [
+    ("telemetry_records", "SELECT INSERT DELETE"),
+    ("emergency_events", "SELECT INSERT DELETE"),
+    ("basin_history", "SELECT INSERT DELETE"),
+    ("telemetry_gaps", "SELECT INSERT DELETE"),
+    ("checkpoint_history", "INSERT"),
+    ("telemetry_sessions", "SELECT INSERT UPDATE DELETE"),
+    ("checkpoints", "SELECT INSERT UPDATE DELETE"),
+    ("session_parts", "SELECT INSERT UPDATE DELETE"),
+    ("tombstones", "SELECT INSERT UPDATE"),
+    ("sync_stores", "SELECT INSERT UPDATE"),
+    ("sync_segments", "SELECT INSERT UPDATE"),
+    ("sync_batches", "SELECT INSERT UPDATE DELETE"),
+    ("sync_session_stats", "SELECT INSERT UPDATE"),
+    ("sync_quarantine", "SELECT INSERT UPDATE DELETE"),
+    ("sync_unknown", "SELECT INSERT DELETE"),
+    ("tidelog_meta", "SELECT"),
+    ("tidelog_migrations", "SELECT"),
 ];
 
-/// What the login may not do, as `INSERT on telemetry_records`; empty if it may do everything that
-/// sending lines takes. The tables must be there.
+/// What the login may not do, as `INSERT on telemetry_records`; empty if it may do everything. A
+/// table that is not there lacks nothing.
 ///
 /// # Errors
 /// The server refused the question.
 pub fn missing(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
-    let (tables, privileges): (Vec<&str>, Vec<&str>) = needed().into_iter().unzip();
+    let needed = NEEDED.iter().flat_map(|(table, privileges)| {
+        privileges.split(' ').map(move |privilege| (*table, privilege))
+    });
+    let (tables, privileges): (Vec<&str>, Vec<&str>) = needed.unzip();
     let rows = client.query_typed(
         "SELECT privilege || ' on ' || name FROM unnest($1, $2) AS n (name, privilege)
-         WHERE NOT has_table_privilege(name, privilege) ORDER BY name, privilege",
+         WHERE NOT has_table_privilege(to_regclass(quote_ident(name)), privilege) ORDER BY name, privilege",
         &[(&tables, Type::TEXT_ARRAY), (&privileges, Type::TEXT_ARRAY)],
     )?;
     rows.iter().map(|row| row.try_get(0)).collect()
-}
-
-fn needed() -> Vec<(&'static str, &'static str)> {
-    let immutable = [
-        &table::TELEMETRY_RECORDS,
-        &table::EMERGENCY_EVENTS,
-        &table::CHECKPOINT_HISTORY,
-        &table::BASIN_HISTORY,
-        &table::TELEMETRY_GAPS,
-        &table::SYNC_QUARANTINE,
-        &table::SYNC_UNKNOWN,
-        &table::CHECKPOINTS,
-    ];
-    let immutable = immutable.into_iter().map(|table| (table.name, "INSERT"));
-    let inserted = INSERTED.into_iter().map(|name| (name, "INSERT"));
-    let changed = CHANGED
-        .into_iter()
-        .flat_map(|name| ["SELECT", "INSERT", "UPDATE"].map(|privilege| (name, privilege)));
-    let mut needed: Vec<_> = immutable.chain(inserted).chain(changed).collect();
-    needed.sort_unstable();
-    needed.dedup();
-    needed
 }
