@@ -36,7 +36,8 @@ pub fn missing(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
     let (tables, privileges): (Vec<&str>, Vec<&str>) = needed.unzip();
     let rows = client.query_typed(
         "SELECT privilege || ' on ' || name FROM unnest($1, $2) AS n (name, privilege)
-         WHERE NOT has_table_privilege(to_regclass(quote_ident(name)), privilege) ORDER BY name, privilege",
+         WHERE NOT has_table_privilege(to_regclass(quote_ident(name)), privilege)
+         ORDER BY name, privilege",
         &[(&tables, Type::TEXT_ARRAY), (&privileges, Type::TEXT_ARRAY)],
     )?;
     rows.iter().map(|row| row.try_get(0)).collect()
