@@ -71,6 +71,11 @@ pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a folder to lock it, for which Unix needs no right to write.
+pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
 /// Whether this user, or anybody, may not write there.
 pub(crate) fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)

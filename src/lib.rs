@@ -10,6 +10,7 @@ mod entry;
 mod error;
 mod filesystem;
 mod float;
+mod follower_lock;
 mod fork;
 mod hex;
 mod ids;
@@ -42,6 +43,7 @@ pub use entry::{
     Gap, Outcome, Record, SessionEnded, SessionStarted,
 };
 pub use error::{Error, Result};
+pub use follower_lock::{FollowerLock, FollowerTurn};
 pub use ids::{CheckpointId, EventId, ID_BYTES_MAX, InvalidId, SegmentId, SessionId, StoreId};
 pub use index::Progress;
 pub use query::{

@@ -26,6 +26,7 @@ mod query;
 mod recording;
 mod replica;
 mod schema;
+mod service;
 mod support;
 mod tidy;
 mod under_fire;

@@ -4,6 +4,7 @@
 //! it begins, so of two agents with the same batch one writes it and the other finds it done.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,17 +17,21 @@ use crate::error::SyncError;
 use crate::insert::Method;
 use crate::memory::{Memory, NewTarget, Recognition};
 use crate::pass::{self, Pass};
+use crate::progress::Progress;
+use crate::pulse;
 use crate::refresh::{self, Refresh};
 use crate::replica::Replica;
 use crate::reprocess;
 use crate::ship::Shipped;
 use crate::sqlstate::Class;
 use crate::state::{AgentState, Notice};
+use crate::turns::{Turn, Turns};
 use crate::wake::{self, LOOK_INTERVAL, Wake};
 
-/// How long an agent that was asked to stop goes on sending what is there.
-const DRAIN: Duration = Duration::from_secs(25);
-const NOT_DRAINED: SyncError = SyncError::NotDrained { seconds: DRAIN.as_secs() };
+/// How long an agent that was asked to stop goes on sending what is there, if nothing else is said.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// A store at rest is looked at in the database, too, after so long.
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Follows the files of one store and keeps a database an exact replica of them.
 ///
@@ -38,6 +43,8 @@ pub struct Agent {
     replica: Option<Replica>,
     refresh: Refresh,
     notice: Box<dyn FnMut(&Notice)>,
+    drain_timeout: Duration,
+    turns: Option<Arc<Turns>>,
 }
 
 /// What a run did.
@@ -115,7 +122,26 @@ impl Agent {
     fn of(store: &Store, target: Target, notice: Box<dyn FnMut(&Notice)>) -> Self {
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
         let pass = Pass::new(store, method);
-        Self { target, pass, replica: None, refresh: Refresh::default(), notice }
+        let (refresh, drain_timeout) = (Refresh::default(), DRAIN_TIMEOUT);
+        Self { target, pass, replica: None, refresh, notice, drain_timeout, turns: None }
+    }
+
+    /// Asked to stop, it goes on sending for so long instead of [`DRAIN_TIMEOUT`].
+    #[must_use]
+    pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
+        Self { drain_timeout, ..self }
+    }
+
+    /// Shares connections with the agents of other stores: in [`run`](Self::run) it is connected
+    /// only while it has a turn.
+    #[must_use]
+    pub fn with_turns(self, turns: Arc<Turns>) -> Self {
+        Self { turns: Some(turns), ..self }
+    }
+
+    /// Where its segments stand, for others to watch.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.pass.progress()
     }
 
     /// Stops writing a segment of which the server refuses more than so many of 20 times as many lines
@@ -159,7 +185,7 @@ impl Agent {
         Ok(self.pass.report())
     }
 
-    /// Follows the store until `stop` is set; then sends what is there, for at most 25 s.
+    /// Follows the store until `stop` is set; then sends what is there, for a limited time.
     ///
     /// It begins after `first_delay` ([`Backoff::first_delay`] for a fleet). While the database is
     /// away it waits, without a limit: the files are the queue.
@@ -173,7 +199,13 @@ impl Agent {
         wake::pause(first_delay, stop);
         while !stop.load(Ordering::Relaxed) {
             let batches_before = self.pass.batches();
-            let Err(error) = self.follow(&mut wake, stop) else { continue };
+            let Ok(turn) = self.take_turn(|| stop.load(Ordering::Relaxed)) else { break };
+            let Err(error) = self.follow(&mut wake, stop, turn.as_ref()) else {
+                drop(turn);
+                self.rest(&mut wake, stop);
+                continue;
+            };
+            self.leave(turn);
             if self.pass.batches() > batches_before {
                 backoff.batch_committed();
             }
@@ -192,26 +224,72 @@ impl Agent {
         self.drain()
     }
 
+    /// Tries again for as long as there is time, because a database that is away may be back.
     fn drain(&mut self) -> Result<Report, SyncError> {
         self.tell(AgentState::Draining);
-        let until = Instant::now() + DRAIN;
-        let outcome = self.connected(Some(until), |agent, replica| {
+        let until = Instant::now() + self.drain_timeout;
+        let mut backoff = Backoff::default();
+        let Ok(_turn) = self.take_turn(|| Instant::now() >= until) else {
+            return Err(self.not_drained());
+        };
+        while let Err(error) = self.drain_once(until) {
+            let left = until.saturating_duration_since(Instant::now());
+            match waiting(&error, &mut backoff) {
+                Some(AgentState::Backoff { wait, reason }) if wait < left => {
+                    self.tell(AgentState::Backoff { wait, reason });
+                    pulse::beat(wait);
+                    thread::sleep(wait);
+                }
+                Some(AgentState::Backoff { .. }) => return Err(self.not_drained()),
+                _ if left.is_zero() => return Err(self.not_drained()),
+                _ => return Err(error),
+            }
+        }
+        self.replica = None;
+        self.tell(AgentState::Stopped);
+        Ok(self.pass.report())
+    }
+
+    fn drain_once(&mut self, until: Instant) -> Result<(), SyncError> {
+        self.connected(Some(until), |agent, replica| {
             while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {
                 if Instant::now() >= until {
-                    return Err(NOT_DRAINED);
+                    return Err(agent.not_drained());
                 }
             }
             // What is not up to date in time is found at the next start.
             agent.refresh.brief(replica, agent.pass.touched()).ok();
             Ok(())
-        });
-        self.replica = None;
-        match outcome {
-            Err(_) if Instant::now() >= until => return Err(NOT_DRAINED),
-            outcome => outcome?,
+        })
+    }
+
+    fn not_drained(&self) -> SyncError {
+        SyncError::NotDrained { seconds: self.drain_timeout.as_secs() }
+    }
+
+    /// A turn to be connected, nothing if connections are not shared; an error if it `gives_up`.
+    fn take_turn(&self, gives_up: impl Fn() -> bool) -> Result<Option<Turn>, ()> {
+        self.turns.as_ref().map(|turns| turns.take(gives_up).ok_or(())).transpose()
+    }
+
+    /// Lets others connect if they wait for it.
+    fn leave(&mut self, turn: Option<Turn>) {
+        if turn.is_some_and(|turn| turn.is_wanted()) {
+            self.replica = None;
         }
-        self.tell(AgentState::Stopped);
-        Ok(self.pass.report())
+    }
+
+    /// Has left its turn to others: waits until there is something to send.
+    fn rest(&mut self, wake: &mut Wake, stop: &AtomicBool) {
+        self.replica = None;
+        let start = Instant::now();
+        if self.pass.is_at_rest() {
+            self.tell(AgentState::Resting);
+        }
+        while self.pass.is_at_rest() && start.elapsed() < REST_MAX && !stop.load(Ordering::Relaxed)
+        {
+            wake.wait(stop);
+        }
     }
 
     /// Everything that is there, then the statistics.
@@ -223,12 +301,24 @@ impl Agent {
     }
 
     /// What comes, as it comes.
-    fn follow(&mut self, wake: &mut Wake, stop: &AtomicBool) -> Result<(), SyncError> {
+    fn follow(
+        &mut self,
+        wake: &mut Wake,
+        stop: &AtomicBool,
+        turn: Option<&Turn>,
+    ) -> Result<(), SyncError> {
         self.connected(None, |agent, replica| {
             while !stop.load(Ordering::Relaxed) {
                 let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
                 let batches = agent.pass.batches();
                 agent.refresh.if_due(replica, batches, agent.pass.touched())?;
+                let is_over = match shipped {
+                    Shipped::Everything => turn.is_some_and(Turn::is_wanted),
+                    Shipped::Part => turn.is_some_and(Turn::is_over),
+                };
+                if is_over {
+                    break;
+                }
                 if shipped == Shipped::Everything {
                     wake.wait(stop);
                 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
 use crate::connect::{Endpoint, Target, TargetError};
+use crate::pulse;
 use crate::sqlstate::{self, Class};
 
 /// The most connections of this process, given-up ones included.
@@ -143,6 +144,7 @@ impl Database {
             .name("tidelog-database".to_owned())
             .spawn(work)
             .map_err(DatabaseError::Thread)?;
+        pulse::beat(timeout);
         match opened.recv_timeout(timeout) {
             Ok(outcome) => outcome.map(|()| Self { jobs: Some(jobs) }),
             Err(error) => Err(unanswered(error, what, timeout)),
@@ -168,6 +170,7 @@ impl Database {
         if !sent {
             return Err(DatabaseError::Closed { what: what.to_owned() }.into());
         }
+        pulse::beat(deadline);
         answer.recv_timeout(deadline).unwrap_or_else(|error| {
             self.jobs = None;
             Err(unanswered(error, what.to_owned(), deadline).into())

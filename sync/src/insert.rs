@@ -29,9 +29,14 @@ pub(crate) fn insert(
 ) -> Result<(), postgres::Error> {
     match rows.len() {
         0 => Ok(()),
-        COPY_ROWS_MIN.. if method == Method::Fast => copy(transaction, rows),
+        _ if is_copied(rows, method) => copy(transaction, rows),
         _ => unnest(transaction, rows, "ON CONFLICT DO NOTHING"),
     }
+}
+
+/// Whether these rows go by COPY.
+pub(crate) fn is_copied(rows: &Rows, method: Method) -> bool {
+    method == Method::Fast && rows.len() >= COPY_ROWS_MIN
 }
 
 fn copy(transaction: &mut Transaction<'_>, rows: &Rows) -> Result<(), postgres::Error> {

@@ -13,6 +13,7 @@
 //! segment whose file is gone nobody knows how long it was.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -184,6 +185,24 @@ fn read_sent(line: &str) -> Option<(SegmentId, Sent)> {
     Some((SegmentId::from(id.parse::<Uuid>().ok()?), sent))
 }
 
+/// The folder for the agent's memory, as systemd or the XDG variables give it: `$STATE_DIRECTORY`, else
+/// `$XDG_STATE_HOME/tidelog`, else `~/.local/state/tidelog`.
+#[must_use]
+pub fn state_folder() -> Option<PathBuf> {
+    default_folder(&|name| env::var(name).ok())
+}
+
+/// Relative folders count as none, as the XDG specification says.
+fn default_folder(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    // systemd separates several folders by colons.
+    let first = |list: String| list.split(':').next().map(PathBuf::from);
+    let systemd = variable("STATE_DIRECTORY").and_then(first).and_then(absolute);
+    let xdg = || variable("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
+    let home = || Some(PathBuf::from(variable("HOME")?).join(".local/state")).and_then(absolute);
+    systemd.or_else(|| Some(xdg().or_else(home)?.join("tidelog")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,5 +252,21 @@ mod tests {
         assert!(memory.keep_database(Uuid::from_u128(1)).is_err());
         assert_eq!(memory.keep_database(Uuid::from_u128(2)), Ok(()));
         assert_eq!(memory.recognise(identity(2, EMPTY)), Recognition::Known);
+    }
+
+    #[test]
+    fn the_folder_is_where_the_system_keeps_state() {
+        let folder = |variables: &[(&str, &str)]| {
+            default_folder(&|name| {
+                let found = variables.iter().find(|(known, _)| *known == name)?;
+                Some(found.1.to_owned())
+            })
+        };
+        let home = ("HOME", "/home/u");
+        assert_eq!(folder(&[home]), Some("/home/u/.local/state/tidelog".into()));
+        assert_eq!(folder(&[home, ("XDG_STATE_HOME", "/s")]), Some("/s/tidelog".into()));
+        assert_eq!(folder(&[home, ("XDG_STATE_HOME", "s")]), folder(&[home]));
+        assert_eq!(folder(&[home, ("STATE_DIRECTORY", "/a:/b")]), Some("/a".into()));
+        assert_eq!(folder(&[]), None);
     }
 }

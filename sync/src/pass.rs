@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidelog::journal::{Cursor, Segment};
@@ -10,11 +11,12 @@ use tidelog::{SegmentId, Store, StoreId};
 use crate::agent::Report;
 use crate::breaker::Breaker;
 use crate::error::SyncError;
-use crate::follow::Follower;
+use crate::follow::{Follower, Look};
 use crate::gaps;
 use crate::insert::Method;
 use crate::listing;
 use crate::memory::{Memory, NotKept, Sent};
+use crate::progress::Progress;
 use crate::replica::{Replica, SegmentRow};
 use crate::ship::{Sealed, Shipped, Shipper, Visit};
 use crate::state::{Notice, SegmentState};
@@ -29,6 +31,7 @@ pub(crate) struct Pass {
     store_id: StoreId,
     followers: BTreeMap<SegmentId, Follower>,
     folders: FolderTimes,
+    progress: Arc<Progress>,
     /// Files that were reported as no segments.
     refused: HashSet<PathBuf>,
     /// Of these, files that the system does not let us read.
@@ -44,6 +47,7 @@ impl Pass {
             store_id: store.id(),
             followers: BTreeMap::new(),
             folders: FolderTimes::default(),
+            progress: Arc::default(),
             refused: HashSet::new(),
             unreadable: Vec::new(),
             memory: Memory::default(),
@@ -64,6 +68,11 @@ impl Pass {
 
     pub(crate) fn store_id(&self) -> StoreId {
         self.store_id
+    }
+
+    /// Where the segments stand, for others to watch.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Transactions so far.
@@ -131,6 +140,7 @@ impl Pass {
             (row.segment, Sent { lines, file_name })
         });
         tell_if_forgotten(self.memory.keep_sent(sealed), tell);
+        self.progress.note(&self.followers);
         Ok(())
     }
 
@@ -173,12 +183,13 @@ impl Pass {
         }
         let mut shipped = Shipped::Everything;
         let mut first_failure = None;
-        for follower in self.followers.values_mut() {
+        for (id, follower) in &mut self.followers {
             let Some(known) = follower.known.clone() else { continue };
             let mut visit = Visit { root: &self.root, follower, known, replica, notice: tell };
             let outcome = self.shipper.visit(&mut visit);
             let known = visit.known;
             follower.known = Some(known);
+            self.progress.note([(id, &*follower)]);
             match outcome {
                 Ok(Shipped::Part) => shipped = Shipped::Part,
                 Ok(Shipped::Everything) => {}
@@ -220,6 +231,18 @@ impl Pass {
             }
         }
         Ok(())
+    }
+
+    /// Whether the files hold nothing that was not sent. Asks no database.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.folders.differ(&self.root)
+            && self.followers.values().all(|follower| {
+                let known = follower.known.as_ref();
+                known.is_some_and(|known| {
+                    known.stopped.is_some()
+                        || !matches!(follower.look(&self.root, known), Ok(Look::Behind { .. }))
+                })
+            })
     }
 
     fn register_new(&mut self, replica: &mut Replica, tell: Tell<'_>) -> Result<(), SyncError> {

@@ -327,9 +327,12 @@ impl Shipper {
         batch: &Arc<BatchRows>,
         method: Method,
     ) -> Result<bool, SyncError> {
+        let start = Instant::now();
         match visit.replica.apply(batch, method) {
             Ok(Outcome::Applied) => {
-                self.count(visit, batch);
+                let is_fallback = method != self.method;
+                let way = if is_fallback { "fallback" } else { batch.way(method) };
+                self.count(visit, batch, way, start.elapsed());
                 Ok(true)
             }
             Ok(Outcome::Stale) => {
@@ -340,7 +343,15 @@ impl Shipper {
         }
     }
 
-    fn count(&mut self, visit: &mut Visit<'_>, batch: &BatchRows) {
+    fn count(
+        &mut self,
+        visit: &mut Visit<'_>,
+        batch: &BatchRows,
+        way: &'static str,
+        duration: Duration,
+    ) {
+        let (path, batch_of) = (visit.path(), batch.applied(way, duration));
+        (visit.notice)(&Notice::Batch { path, batch: batch_of });
         visit.known.cursor = batch.to;
         visit.known.sealed = false;
         visit.follower.lines_sent = visit.follower.lines_sent.max(batch.to.next_line);
@@ -401,8 +412,9 @@ impl Shipper {
         let refusal = Refusal::by_server(error.to_string(), error.sqlstate());
         let line = follow::quarantined_line(&path, &batch.place, batch.from, &refusal)?;
         let Some(line) = line else { return Ok(false) };
+        let start = Instant::now();
         match visit.replica.apply(&line, Method::PassOver) {
-            Ok(Outcome::Applied) => self.count(visit, &line),
+            Ok(Outcome::Applied) => self.count(visit, &line, "unnest", start.elapsed()),
             Ok(Outcome::Stale) => {}
             Err(source) if is_about_rows(source.class()) => {
                 return Err(SyncError::Quarantine { path, line: batch.from.next_line, source });

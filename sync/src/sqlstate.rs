@@ -107,6 +107,12 @@ pub(crate) fn explain(error: &postgres::Error) -> String {
     text.chars().take(TEXT_CHARACTERS_MAX).collect()
 }
 
+/// Finds the code in a text that holds an error as the agent words it.
+pub(crate) fn code_in(text: &str) -> Option<&str> {
+    let code = text.split_once("(SQLSTATE ")?.1.get(..5)?;
+    code.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +139,14 @@ mod tests {
             for code in codes.split(' ') {
                 assert_eq!(classify_code(code, "", false), class, "{code}");
             }
+        }
+    }
+
+    #[test]
+    fn the_code_is_found_in_a_text() {
+        assert_eq!(code_in("cannot connect: no such role (SQLSTATE 28P01); x"), Some("28P01"));
+        for text in ["", "x (SQLSTATE ", "x (SQLSTATE 28)", "x (SQLSTATE \"\n}{)"] {
+            assert_eq!(code_in(text), None, "{text}");
         }
     }
 

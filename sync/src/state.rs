@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::applied::AppliedBatch;
 use tidelog::SegmentId;
 use uuid::Uuid;
 
@@ -18,10 +19,17 @@ pub enum AgentState {
     },
     /// Waits until there is a store in this folder.
     AwaitingStore(PathBuf),
+    /// Waits until the agent that follows the store ends.
+    Standby {
+        /// Its process id, where the system tells.
+        holder: Option<u32>,
+    },
     /// Connects to this database (no password).
     Connecting(String),
     /// Follows the store.
     Ready,
+    /// Has left its connection to the agents of other stores, until there is something to send.
+    Resting,
     /// Waits after a failure that may pass.
     Backoff {
         /// Until the next attempt.
@@ -40,6 +48,25 @@ pub enum AgentState {
     Draining,
     /// Is done.
     Stopped,
+}
+
+impl AgentState {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::AwaitingStore(_) => "awaiting_store",
+            Self::Standby { .. } => "standby",
+            Self::Connecting(_) => "connecting",
+            Self::Ready => "ready",
+            Self::Resting => "resting",
+            Self::Backoff { .. } => "backoff",
+            Self::Blocked { .. } => "blocked",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Where a segment is on its way to the replica.
@@ -150,12 +177,29 @@ pub enum Notice {
         /// The first line that this agent would have sent.
         line: u32,
     },
+    /// A batch was applied.
+    Batch {
+        /// The segment's file.
+        path: PathBuf,
+        /// What it was.
+        batch: AppliedBatch,
+    },
     /// Rows of a batch were there before its cursor; they were left as they are.
     Conflict {
         /// The segment's file.
         path: PathBuf,
         /// The batch's first line.
         first_line: u32,
+    },
+    /// The store cannot be locked here, so another agent would not wait. Both are exact even so,
+    /// because a batch moves the cursor only from where it begins.
+    Unlocked {
+        /// The store's folder.
+        path: PathBuf,
+        /// As the system names the file system.
+        file_system: &'static str,
+        /// Why not.
+        reason: String,
     },
     /// A file among the segments is none.
     Refused {
@@ -164,23 +208,6 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-}
-
-impl AgentState {
-    /// The word in logs and metrics.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Starting { .. } => "starting",
-            Self::AwaitingStore(_) => "waiting",
-            Self::Connecting(_) => "connecting",
-            Self::Ready => "ready",
-            Self::Backoff { .. } => "backoff",
-            Self::Blocked { .. } => "blocked",
-            Self::Draining => "draining",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 impl Notice {
@@ -198,6 +225,8 @@ impl Notice {
             Self::Overtaken { .. } => "batch_overtaken",
             Self::Conflict { .. } => "batch_conflict",
             Self::Refused { .. } => "file_refused",
+            Self::Batch { .. } => "batch_applied",
+            Self::Unlocked { .. } => "store_unlocked",
         }
     }
 }
@@ -209,8 +238,15 @@ impl fmt::Display for AgentState {
             Self::AwaitingStore(folder) => {
                 write!(f, "waiting until {} is a store", folder.display())
             }
+            Self::Standby { holder: Some(pid) } => {
+                write!(f, "standby: process {pid} follows this store")
+            }
+            Self::Standby { holder: None } => {
+                f.write_str("standby: another agent follows this store")
+            }
             Self::Connecting(target) => write!(f, "connecting to {target}"),
             Self::Ready => f.write_str("ready"),
+            Self::Resting => f.write_str("resting: other stores have the connection"),
             Self::Backoff { wait, reason } => {
                 write!(f, "backoff {:.1} s: {reason}", wait.as_secs_f64())
             }
@@ -262,9 +298,24 @@ impl fmt::Display for Notice {
             Self::Overtaken { path, line } => {
                 write!(f, "{}: another agent sent line {line} before this one", path.display())
             }
+            Self::Batch { path, batch } => write!(
+                f,
+                "{}: {} lines from line {} by {} in {} ms",
+                path.display(),
+                batch.lines,
+                batch.first_line,
+                batch.way,
+                batch.duration.as_millis()
+            ),
             Self::Conflict { path, first_line } => write!(
                 f,
                 "{}: rows of the batch from line {first_line} were there before its cursor; kept",
+                path.display()
+            ),
+            Self::Unlocked { path, file_system, reason } => write!(
+                f,
+                "{}: no lock on {file_system}: {reason}; a second agent here does no harm, but the \
+                 work twice",
                 path.display()
             ),
             Self::Refused { path, reason } => write!(f, "{}: {reason}", path.display()),

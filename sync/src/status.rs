@@ -1,9 +1,10 @@
 //! How far is the replica behind the files? Computed from the files, so that a dead connection
 //! shows a growing lag.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tidelog::journal::{BatchLimits, Content, Cursor, Segment, SegmentReader};
@@ -11,7 +12,7 @@ use tidelog::{Store, StoreId, Timestamp};
 
 use crate::connect::Target;
 use crate::error::SyncError;
-use crate::follow;
+pub(crate) use crate::follow::next_entry_byte;
 use crate::gaps::Gap;
 use crate::listing;
 use crate::replica::{Replica, SegmentRow, file_name};
@@ -19,6 +20,8 @@ use crate::replica::{Replica, SegmentRow, file_name};
 /// A store and its replica at a glance. The names of the fields are a contract of `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
+    /// The store's folder.
+    pub folder: PathBuf,
     /// The store's id.
     pub store_id: StoreId,
     /// "ready", "unreachable", "blocked" or "not named".
@@ -34,6 +37,10 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// Lines in quarantine; null without a database.
     pub quarantined_lines: Option<i64>,
+    /// Records that the disk refused while a session recorded; null without a database.
+    pub missed_records: Option<i64>,
+    /// Why the newest line in quarantine is there; null if there is none, or no database.
+    pub last_refusal: Option<String>,
     /// When an agent last wrote for this store; null if never, or without a database.
     pub last_commit_at: Option<Timestamp>,
     /// Sessions of this store that other stores write, too: ranks on several machines, or two
@@ -63,12 +70,17 @@ pub struct SegmentStatus {
     pub lag_bytes: Option<u64>,
     /// Age of the oldest entry that is not in the replica; null if there is none.
     pub lag_seconds: Option<f64>,
+    /// Lines of it in quarantine; null without a database.
+    pub quarantined_lines: Option<i64>,
 }
 
 /// What the replica knows of a store.
 struct Known {
     segments: Vec<SegmentRow>,
-    quarantined_lines: i64,
+    /// By segment number.
+    quarantined_lines: BTreeMap<i32, i64>,
+    missed_records: i64,
+    last_refusal: Option<String>,
     last_commit_at: Option<jiff::Timestamp>,
     shared_sessions: Vec<String>,
     gaps: Vec<Gap>,
@@ -87,7 +99,7 @@ pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError>
         Some(Ok(known)) => ("ready", None, Some(known)),
         Some(Err(error)) => (word(&error), Some(error.to_string()), None),
     };
-    let rows = known.as_ref().map(|known| known.segments.as_slice());
+    let rows = known.as_ref();
     let segments =
         listing.segments.iter().map(|s| segment(s, rows)).collect::<Result<Vec<_>, _>>()?;
     let total = |lag: fn(&SegmentStatus) -> Option<u64>| {
@@ -95,13 +107,16 @@ pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError>
     };
     let oldest = segments.iter().filter_map(|s| s.lag_seconds).fold(0.0, f64::max);
     Ok(Status {
+        folder: store.root().to_owned(),
         store_id: store.id(),
         database,
         database_reason,
         lag_lines: total(|segment| segment.lag_lines),
         lag_bytes: total(|segment| segment.lag_bytes),
         lag_seconds: rows.map(|_| oldest),
-        quarantined_lines: known.as_ref().map(|known| known.quarantined_lines),
+        quarantined_lines: known.as_ref().map(|known| known.quarantined_lines.values().sum()),
+        missed_records: known.as_ref().map(|known| known.missed_records),
+        last_refusal: known.as_ref().and_then(|known| known.last_refusal.clone()),
         last_commit_at: known
             .as_ref()
             .and_then(|known| Timestamp::from_jiff(known.last_commit_at?).ok()),
@@ -126,9 +141,17 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
     let known = replica.query("reading the status", move |client| {
         let of_segments = [(&numbers as _, postgres::types::Type::INT4_ARRAY)];
         let counts = client.query_typed_one(
-            "SELECT (SELECT count(*) FROM sync_quarantine
-                     WHERE segment_no = ANY ($1) AND dropped_at IS NULL),
-                    (SELECT max(updated_at) FROM sync_segments WHERE segment_no = ANY ($1))",
+            "SELECT (SELECT max(updated_at) FROM sync_segments WHERE segment_no = ANY ($1)),
+                    (SELECT coalesce(sum(records), 0)::bigint FROM telemetry_gaps
+                     WHERE segment_no = ANY ($1)),
+                    (SELECT reason FROM sync_quarantine
+                     WHERE segment_no = ANY ($1) AND dropped_at IS NULL
+                     ORDER BY last_seen DESC, segment_no, line_no LIMIT 1)",
+            &of_segments,
+        )?;
+        let quarantined = client.query_typed(
+            "SELECT segment_no, count(*) FROM sync_quarantine
+             WHERE segment_no = ANY ($1) AND dropped_at IS NULL GROUP BY segment_no",
             &of_segments,
         )?;
         let shared = client.query_typed(
@@ -137,22 +160,33 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
              ORDER BY session_id",
             &of_segments,
         )?;
-        let shared_sessions = shared.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        Ok((counts.try_get(0)?, counts.try_get(1)?, shared_sessions))
+        let pair = |row: &postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        Ok(Known {
+            segments,
+            quarantined_lines: quarantined.iter().map(pair).collect::<Result<_, _>>()?,
+            missed_records: counts.try_get(1)?,
+            last_refusal: counts.try_get(2)?,
+            last_commit_at: counts.try_get(0)?,
+            shared_sessions: shared.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+            gaps: Vec::new(),
+        })
     })?;
-    let (quarantined_lines, last_commit_at, shared_sessions) = known;
-    let gaps = replica.open_gaps()?;
-    Ok(Known { segments, quarantined_lines, last_commit_at, shared_sessions, gaps })
+    Ok(Known { gaps: replica.open_gaps()?, ..known })
 }
 
-fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStatus, SyncError> {
+fn segment(segment: &Segment, replica: Option<&Known>) -> Result<SegmentStatus, SyncError> {
     let bytes = segment.path.metadata().map_or(0, |found| found.len());
-    let row = rows.and_then(|rows| rows.iter().find(|row| row.segment == segment.header.segment));
+    let row = replica
+        .and_then(|known| known.segments.iter().find(|row| row.segment == segment.header.segment));
+    let quarantined = replica.map(|known| {
+        row.and_then(|row| known.quarantined_lines.get(&row.segment_no)).copied().unwrap_or(0)
+    });
     let cursor = row.map_or(Cursor::START, |row| row.cursor);
-    let has_database = rows.is_some();
-    let sent_bytes = follow::next_entry_byte(&segment.path, &cursor)?;
+    let has_database = replica.is_some();
+    let sent_bytes = next_entry_byte(&segment.path, &cursor)?;
     let is_behind = has_database && bytes > sent_bytes;
-    let lines = if is_behind { lines_from(&segment.path, sent_bytes)? } else { 0 };
+    let lines =
+        if is_behind { lines_in(&segment.path, sent_bytes, bytes - sent_bytes)? } else { 0 };
     Ok(SegmentStatus {
         file: file_name(segment),
         session_id: segment.header.session.as_ref().map(ToString::to_string),
@@ -160,15 +194,17 @@ fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStat
         state: has_database.then(|| row.map_or("discovered".into(), |row| row.state.clone())),
         lag_lines: has_database.then_some(lines),
         lag_bytes: has_database.then(|| bytes.saturating_sub(sent_bytes)),
-        lag_seconds: if lines > 0 { age(&segment.path, cursor)? } else { None },
+        lag_seconds: if lines > 0 { first_time(&segment.path, cursor)?.map(age) } else { None },
+        quarantined_lines: quarantined,
     })
 }
 
-/// Complete lines from this byte on.
-fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
+/// Complete lines among so many bytes from this one on.
+pub(crate) fn lines_in(path: &Path, byte: u64, bytes: u64) -> Result<u64, SyncError> {
     let count = || {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(byte))?;
+        let mut file = file.take(bytes);
         let mut block = vec![0; 1 << 20];
         let mut lines = 0;
         loop {
@@ -185,13 +221,16 @@ fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
     count().map_err(failed)
 }
 
-/// Age of the first entry that is not sent; none if that line is damaged.
-fn age(path: &Path, cursor: Cursor) -> Result<Option<f64>, SyncError> {
+fn age(time: Timestamp) -> f64 {
+    Timestamp::now().seconds_since(time).max(0.0)
+}
+
+/// Time of the first entry that is not sent; none if that line is damaged.
+pub(crate) fn first_time(path: &Path, cursor: Cursor) -> Result<Option<Timestamp>, SyncError> {
     let one = BatchLimits { lines_max: 1, bytes_max: 1 };
     let batch = SegmentReader::open(path, cursor)?.next_batch(one)?;
-    let entry = batch.as_ref().and_then(|batch| match &batch.lines().first()?.content {
+    Ok(batch.as_ref().and_then(|batch| match &batch.lines().first()?.content {
         Content::Entry(entry) => Some(entry.timestamp),
         Content::Invalid(_) => None,
-    });
-    Ok(entry.map(|time| Timestamp::now().seconds_since(time).max(0.0)))
+    }))
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
+use crate::pulse;
+
 /// The longest time between two looks.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest, so that a writer of many small lines gets few large batches.
@@ -62,6 +64,7 @@ impl Wake {
         self.watch_new_folders();
         pause(LOOK_INTERVAL_MIN, stop);
         while start.elapsed() < LOOK_INTERVAL && !stop.load(Ordering::Relaxed) {
+            pulse::beat(STOP_INTERVAL);
             if self.changes.recv_timeout(STOP_INTERVAL).is_ok() {
                 return;
             }
@@ -73,6 +76,7 @@ impl Wake {
 pub(crate) fn pause(time: Duration, stop: &AtomicBool) {
     let start = Instant::now();
     while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        pulse::beat(STOP_INTERVAL);
         thread::sleep(STOP_INTERVAL.min(time.saturating_sub(start.elapsed())));
     }
 }
@@ -88,11 +92,14 @@ pub(crate) struct FolderTimes {
 const LIST_INTERVAL: Duration = Duration::from_secs(10);
 
 impl FolderTimes {
+    /// Whether it was seen that files came or went. Changes nothing.
+    pub(crate) fn differ(&self, root: &Path) -> bool {
+        self.times != Self::now(root)
+    }
+
     /// Call before the folders are listed.
     pub(crate) fn changed(&mut self, root: &Path) -> bool {
-        let modified = |folder: PathBuf| folder.metadata().and_then(|found| found.modified()).ok();
-        let times: Vec<_> =
-            SEGMENT_FOLDERS.iter().map(|folder| modified(root.join(folder))).collect();
+        let times = Self::now(root);
         let is_recent = self.looked_at.is_some_and(|time| time.elapsed() < LIST_INTERVAL);
         if is_recent && times == self.times {
             return false;
@@ -100,6 +107,11 @@ impl FolderTimes {
         self.times = times;
         self.looked_at = Some(Instant::now());
         true
+    }
+
+    fn now(root: &Path) -> Vec<Option<std::time::SystemTime>> {
+        let modified = |folder: PathBuf| folder.metadata().and_then(|found| found.modified()).ok();
+        SEGMENT_FOLDERS.iter().map(|folder| modified(root.join(folder))).collect()
     }
 }
 

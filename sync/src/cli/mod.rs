@@ -1,7 +1,9 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses, 75 not done
+//! in time, 130 and 143 ended by a second signal.
 
+mod check_config;
 mod migrate;
 mod once;
 mod quarantine;
@@ -9,12 +11,14 @@ mod retention;
 mod run;
 mod status;
 mod target;
+mod wait;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tidelog_sync::config::{Config, ConfigArgs, ConfigError, Options, Secret};
 use tidelog_sync::{Notice, SyncError, Target};
 
 /// Keeps PostgreSQL an exact replica of a tidelog store.
@@ -27,13 +31,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    CheckConfig(check_config::CheckConfig),
     Migrate(migrate::Migrate),
     Once(once::Once),
     Quarantine(quarantine::Quarantine),
     Retention(retention::Retention),
     Run(run::Run),
     Status(status::Status),
+    Wait(wait::Wait),
 }
+
+/// As sysexits.h calls a failure that may pass.
+const NOT_IN_TIME: u8 = 75;
 
 /// Which store.
 #[derive(Debug, Args)]
@@ -67,6 +76,41 @@ impl DatabaseArgs {
     }
 }
 
+/// Which stores and which database, as `run` is told.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// The settings of `run`
+    #[arg(long, value_name = "FILE", env = "TIDELOG_SYNC_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder of a store [default: tidelog]; give it again for each other store
+    #[arg(long, value_name = "DIR", env = "TIDELOG_STORE")]
+    store: Vec<PathBuf>,
+    /// Folder whose child folders are stores; may be given again
+    #[arg(long, value_name = "DIR", env = "TIDELOG_SYNC_STORES_IN")]
+    stores_in: Vec<PathBuf>,
+    /// Connection string as for psql. Others can read it in the process list: prefer the
+    /// environment variable, --database-url-file, or the PG* variables and a password file
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<Secret>,
+    /// File that holds the connection string, as secrets are mounted
+    #[arg(long, value_name = "FILE", env = "TIDELOG_SYNC_DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    fn config(&self, matches: &ArgMatches) -> Result<Config, Failure> {
+        let options = Options {
+            store: self.store.clone(),
+            stores_in: self.stores_in.clone(),
+            database_url: self.database_url.clone(),
+            database_url_file: self.database_url_file.clone(),
+            ..Options::default()
+        };
+        let arguments = ConfigArgs { config: self.config.clone(), options };
+        Config::gather(&arguments, matches).map_err(Failure::Config)
+    }
+}
+
 /// Why a command failed.
 enum Failure {
     Sync(SyncError),
@@ -89,6 +133,19 @@ enum Failure {
     DropsEverything,
     /// What would be done, and was not.
     Unconfirmed(String),
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// Nobody can listen at this address.
+    Listen(Option<String>, io::Error),
+    /// Not everything was sent in time; told already.
+    NotDrained,
+    /// The login may not do what sending takes.
+    Rights(Vec<String>),
+    /// What was waited for did not come in time.
+    NotReached {
+        seconds: u64,
+        reason: String,
+    },
 }
 
 impl<T: Into<SyncError>> From<T> for Failure {
@@ -99,13 +156,19 @@ impl<T: Into<SyncError>> From<T> for Failure {
 
 /// Parses the arguments, runs the command and says how it went.
 pub(crate) fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // Who said what is in the matches of the subcommand.
+    let matches = matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
+    let outcome = match cli.command {
+        Command::CheckConfig(command) => command.run(&matches),
         Command::Migrate(command) => command.run(),
         Command::Once(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Retention(command) => command.run(),
-        Command::Run(command) => command.run(),
-        Command::Status(command) => command.run(),
+        Command::Run(command) => command.run(&matches),
+        Command::Status(command) => command.run(&matches),
+        Command::Wait(command) => command.run(&matches),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +186,29 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Signals(error) => {
             say(&format!("error: cannot wait for SIGTERM and SIGINT: {error}"));
             ExitCode::FAILURE
+        }
+        Failure::Config(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::from(2)
+        }
+        Failure::Listen(address, error) => {
+            let address = address.as_deref().unwrap_or("the network");
+            say(&format!("error: cannot listen at {address}: {error}"));
+            say("  try: another --listen, such as 127.0.0.1:9188");
+            ExitCode::FAILURE
+        }
+        Failure::Rights(missing) => {
+            say(&format!("error: this login lacks {}", missing.join(", ")));
+            say("  try: GRANT them to it, or log in as the owner of the tables");
+            ExitCode::from(4)
+        }
+        Failure::NotReached { seconds, reason } => {
+            say(&format!("error: not reached within {seconds} s: {reason}"));
+            ExitCode::from(NOT_IN_TIME)
+        }
+        Failure::NotDrained => {
+            say("error: not everything was sent in time; the rest is sent at the next start");
+            ExitCode::from(NOT_IN_TIME)
         }
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));

@@ -17,6 +17,7 @@ pub(super) struct Once {
     database: DatabaseArgs,
     #[command(flatten)]
     memory: TargetArgs,
+    #[command(flatten)]
     poison: PoisonArgs,
     /// How long to try again after a failure that may pass, counted from the last progress
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]

@@ -1,44 +1,47 @@
 //! `tidelog-sync status`
 
-use clap::Args;
+use clap::{ArgMatches, Args};
 use tidelog_sync::connect::TargetError;
-use tidelog_sync::{Status as Found, SyncError, status};
+use tidelog_sync::{Status as Found, status};
 
-use super::{DatabaseArgs, Failure, StoreArgs, print};
+use super::{Failure, PlaceArgs, print};
 
 /// Shows how far the replica is behind the store; works without a database, too
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
-    store: StoreArgs,
-    #[command(flatten)]
-    database: DatabaseArgs,
-    /// Write one JSON object, whose fields are listed in the README of tidelog-sync
+    place: PlaceArgs,
+    /// Write one JSON object a store and line, whose fields the README of tidelog-sync lists
     #[arg(long)]
     json: bool,
 }
 
 impl Status {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        let target = match self.database.target() {
-            Err(SyncError::Target(TargetError::Missing)) => None,
+    pub(super) fn run(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let config = self.place.config(matches)?;
+        let target = match config.target() {
+            Err(TargetError::Missing) => None,
             target => Some(target?),
         };
-        let found = status(&self.store.store, target.as_ref())?;
-        if self.json {
-            let json = serde_json::to_string(&found)
-                .map_err(|error| Failure::Output(std::io::Error::other(error)))?;
-            return print(&json);
-        }
-        for line in lines(&found) {
-            print(&line)?;
+        for folder in config.all_stores() {
+            let found = status(&folder, target.as_ref())?;
+            if self.json {
+                let json = serde_json::to_string(&found)
+                    .map_err(|error| Failure::Output(std::io::Error::other(error)))?;
+                print(&json)?;
+            } else {
+                print(&lines(&found).join("\n"))?;
+            }
         }
         Ok(())
     }
 }
 
 fn lines(found: &Found) -> Vec<String> {
-    let mut lines = vec![format!("store     {}", found.store_id)];
+    let mut lines = vec![
+        format!("folder    {}", found.folder.display()),
+        format!("store     {}", found.store_id),
+    ];
     lines.push(match &found.database_reason {
         Some(reason) => format!("database  {}: {reason}", found.database),
         None => format!("database  {}", found.database),
@@ -49,6 +52,12 @@ fn lines(found: &Found) -> Vec<String> {
     }
     if let Some(quarantined) = found.quarantined_lines {
         lines.push(format!("quarantine  {quarantined} lines"));
+    }
+    if let Some(refusal) = &found.last_refusal {
+        lines.push(format!("last refusal  {refusal}"));
+    }
+    if let Some(missed) = found.missed_records.filter(|missed| *missed > 0) {
+        lines.push(format!("missed    {missed} records that the disk refused"));
     }
     if !found.shared_sessions.is_empty() {
         let shared = found.shared_sessions.join(", ");
