@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidelog::Store;
 
 use crate::backoff::Backoff;
+use crate::blobs::{BlobPolicy, Blobs};
 use crate::connect::Target;
 use crate::error::SyncError;
 use crate::insert::Method;
@@ -35,6 +36,7 @@ pub struct Agent {
     /// Kept from one attempt to the next where the server only refused something.
     replica: Option<Replica>,
     refresh: Refresh,
+    blobs: Blobs,
     notice: Box<dyn FnMut(&Notice)>,
 }
 
@@ -51,6 +53,8 @@ pub struct Report {
     pub batches: u64,
     /// Batches of which rows were there before the cursor.
     pub conflicts: u64,
+    /// Checkpoint files of which every byte was sent.
+    pub checkpoint_files: u64,
     /// Files that could not be read; they are tried again later.
     pub unreadable: Vec<PathBuf>,
     /// Files whose lines are not sent, because what was sent of them before has changed since.
@@ -101,7 +105,15 @@ impl Agent {
     fn of(store: &Store, target: Target, notice: Box<dyn FnMut(&Notice)>) -> Self {
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
         let pass = Pass::new(store, method);
-        Self { target, pass, replica: None, refresh: Refresh::default(), notice }
+        let (refresh, blobs) = (Refresh::default(), Blobs::default());
+        Self { target, pass, replica: None, refresh, blobs, notice }
+    }
+
+    /// Sends these checkpoint files; without this call those of at most 1 GiB.
+    #[must_use]
+    pub fn with_blobs(mut self, policy: BlobPolicy) -> Self {
+        self.blobs = Blobs::new(policy);
+        self
     }
 
     /// Sends what is in the files now, brings statistics and rankings up to date, and returns.
@@ -134,7 +146,7 @@ impl Agent {
         }
         self.replica = None;
         self.tell(AgentState::Stopped);
-        Ok(self.pass.report())
+        Ok(self.report())
     }
 
     /// Follows the store until `stop` is set; then sends what is there, for at most 25 s.
@@ -170,6 +182,16 @@ impl Agent {
         self.drain()
     }
 
+    fn report(&self) -> Report {
+        Report { checkpoint_files: self.blobs.completed(), ..self.pass.report() }
+    }
+
+    /// Sends checkpoint files for a moment; whether there are more.
+    fn send_files(&mut self, replica: &mut Replica) -> Result<bool, SyncError> {
+        let batches = self.pass.batches();
+        self.blobs.slice(self.pass.root(), replica, batches, &mut self.notice)
+    }
+
     fn drain(&mut self) -> Result<Report, SyncError> {
         self.tell(AgentState::Draining);
         let until = Instant::now() + DRAIN;
@@ -181,6 +203,11 @@ impl Agent {
             }
             // What is not up to date in time is found at the next start.
             agent.refresh.brief(replica, agent.pass.touched()).ok();
+            while agent.send_files(replica)? {
+                if Instant::now() >= until {
+                    return Err(NOT_DRAINED);
+                }
+            }
             Ok(())
         });
         self.replica = None;
@@ -189,14 +216,16 @@ impl Agent {
             outcome => outcome?,
         }
         self.tell(AgentState::Stopped);
-        Ok(self.pass.report())
+        Ok(self.report())
     }
 
     /// Everything that is there, then the statistics.
     fn send_all(&mut self) -> Result<(), SyncError> {
         self.connected(None, |agent, replica| {
             while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {}
-            refresh::all(replica)
+            refresh::all(replica)?;
+            while agent.send_files(replica)? {}
+            Ok(())
         })
     }
 
@@ -207,7 +236,7 @@ impl Agent {
                 let shipped = agent.pass.once_over(replica, &mut agent.notice)?;
                 let batches = agent.pass.batches();
                 agent.refresh.if_due(replica, batches, agent.pass.touched())?;
-                if shipped == Shipped::Everything {
+                if shipped == Shipped::Everything && !agent.send_files(replica)? {
                     wake.wait(stop);
                 }
             }
@@ -240,6 +269,7 @@ impl Agent {
         let mut replica = Replica::connect(&self.target, self.pass.store_id(), until)?;
         self.pass.connect(&mut replica, &mut self.notice)?;
         self.refresh = Refresh::default();
+        self.blobs.reconnected();
         self.tell(AgentState::Ready);
         Ok(replica)
     }

@@ -7,6 +7,7 @@
 mod agent;
 mod apply;
 pub mod backoff;
+mod blobs;
 mod checkpoints;
 pub mod connect;
 pub mod database;
@@ -31,6 +32,7 @@ mod texts;
 mod wake;
 
 pub use agent::{Agent, Report};
+pub use blobs::BlobPolicy;
 pub use connect::Target;
 pub use error::SyncError;
 pub use state::{AgentState, Notice, SegmentState};

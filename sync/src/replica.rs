@@ -135,6 +135,11 @@ impl Replica {
         Ok(replica)
     }
 
+    /// The store's number in this database; 0 if it is not known there.
+    pub(crate) fn store_no(&self) -> i32 {
+        self.store_no
+    }
+
     /// Ends every later call by then.
     pub(crate) fn give_up_at(&mut self, until: Option<Instant>) {
         self.until = until;
@@ -341,7 +346,7 @@ impl Replica {
     }
 
     /// Runs a transaction whose statements may each take so long.
-    fn within<T: Send + 'static>(
+    pub(crate) fn within<T: Send + 'static>(
         &mut self,
         limit: Duration,
         what: &str,

@@ -119,6 +119,11 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// A checkpoint's file is not sent; it is tried again later.
+    CheckpointFile {
+        /// Which file, and why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for AgentState {
@@ -162,6 +167,7 @@ impl fmt::Display for Notice {
                 path.display()
             ),
             Self::Refused { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::CheckpointFile { reason } => write!(f, "not sent: {reason}"),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tidelog::journal::{BatchLimits, Content, Cursor, Segment, SegmentReader};
 use tidelog::{Store, StoreId, Timestamp};
 
+use crate::blobs::MissingFiles;
 use crate::connect::Target;
 use crate::error::SyncError;
 use crate::follow;
@@ -33,6 +34,10 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// Lines in quarantine; null without a database.
     pub quarantined_lines: Option<i64>,
+    /// Checkpoint files that are not in the replica, or not whole; null without a database.
+    pub checkpoint_files_missing: Option<i64>,
+    /// Which of them cannot or may not be sent, and why; the newest 100.
+    pub checkpoint_files_problems: Vec<String>,
     /// When an agent last wrote for this store; null if never, or without a database.
     pub last_commit_at: Option<Timestamp>,
     /// Sessions of this store that other stores write, too: ranks on several machines, or two
@@ -68,6 +73,7 @@ struct Known {
     quarantined_lines: i64,
     last_commit_at: Option<jiff::Timestamp>,
     shared_sessions: Vec<String>,
+    files: MissingFiles,
 }
 
 /// Looks at a store and, if there is one, its replica. Writes nothing.
@@ -98,6 +104,11 @@ pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError>
         lag_bytes: total(|segment| segment.lag_bytes),
         lag_seconds: rows.map(|_| oldest),
         quarantined_lines: known.as_ref().map(|known| known.quarantined_lines),
+        checkpoint_files_missing: known.as_ref().map(|known| known.files.count),
+        checkpoint_files_problems: known
+            .as_ref()
+            .map(|known| known.files.problems.clone())
+            .unwrap_or_default(),
         last_commit_at: known
             .as_ref()
             .and_then(|known| Timestamp::from_jiff(known.last_commit_at?).ok()),
@@ -135,7 +146,8 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
         Ok((counts.try_get(0)?, counts.try_get(1)?, shared_sessions))
     })?;
     let (quarantined_lines, last_commit_at, shared_sessions) = known;
-    Ok(Known { segments, quarantined_lines, last_commit_at, shared_sessions })
+    let files = MissingFiles::read(&mut replica)?;
+    Ok(Known { segments, quarantined_lines, last_commit_at, shared_sessions, files })
 }
 
 fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStatus, SyncError> {

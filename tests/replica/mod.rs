@@ -1,5 +1,6 @@
 //! A store and its replica: everything arrives, exactly once, whatever happens on the way.
 
+mod blobs;
 mod copying;
 mod faults;
 mod files;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses.
 
+mod blobs;
 mod migrate;
 mod once;
 mod run;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use tidelog_sync::Agent;
 
+use super::blobs::BlobArgs;
 use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
 
 /// Sends everything that is in the store now, then exits
@@ -14,6 +15,8 @@ pub(super) struct Once {
     store: StoreArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    blobs: BlobArgs,
     /// How long to try again after a failure that may pass, counted from the last progress
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
@@ -21,7 +24,8 @@ pub(super) struct Once {
 
 impl Once {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let mut agent = Agent::new(&self.store.store, self.database.target()?, log)?;
+        let agent = Agent::new(&self.store.store, self.database.target()?, log)?;
+        let mut agent = agent.with_blobs(self.blobs.policy());
         print_report(&agent.once(Duration::from_secs(self.retry_for))?)
     }
 }

@@ -10,6 +10,7 @@ use signal_hook::flag;
 use tidelog_sync::Agent;
 use tidelog_sync::backoff::Backoff;
 
+use super::blobs::BlobArgs;
 use super::{DatabaseArgs, Failure, StoreArgs, log, print_report};
 
 /// Follows the store and sends what comes, until SIGTERM or SIGINT
@@ -23,15 +24,18 @@ pub(super) struct Run {
     store: StoreArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    blobs: BlobArgs,
 }
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let stop = stop_on_signals().map_err(Failure::Signals)?;
         let target = self.database.target()?;
-        let Some(mut agent) = Agent::await_store(&self.store.store, target, log, &stop)? else {
+        let Some(agent) = Agent::await_store(&self.store.store, target, log, &stop)? else {
             return Ok(());
         };
+        let mut agent = agent.with_blobs(self.blobs.policy());
         let first_delay = Backoff::first_delay(fastrand::u16(..));
         print_report(&agent.run(first_delay, &stop)?)
     }

@@ -50,6 +50,10 @@ fn lines(found: &Found) -> Vec<String> {
     if let Some(quarantined) = found.quarantined_lines {
         lines.push(format!("quarantine  {quarantined} lines"));
     }
+    if let Some(missing @ 1..) = found.checkpoint_files_missing {
+        lines.push(format!("checkpoint files  {missing} not sent"));
+        lines.extend(found.checkpoint_files_problems.iter().map(|problem| format!("  {problem}")));
+    }
     if !found.shared_sessions.is_empty() {
         let shared = found.shared_sessions.join(", ");
         lines.push(format!("sessions that other stores write, too: {shared}"));
