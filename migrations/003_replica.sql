@@ -240,3 +240,15 @@ DROP TRIGGER IF EXISTS delete_blobs_of_checkpoints ON checkpoints;
 CREATE TRIGGER delete_blobs_of_checkpoints AFTER DELETE ON checkpoints
     REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT EXECUTE FUNCTION delete_blobs_of_checkpoints();
+
+-- Lines that files need to be made again byte for byte, whole and without their newline: the header
+-- (line 0) and every entry apart from records and points of a basin, which come back from their rows;
+-- of these, too, the ones that would come back as other bytes. What only the files can have is
+-- missing: lines longer than a line may be, and what was deleted here.
+CREATE TABLE IF NOT EXISTS sync_lines (
+    segment_no integer NOT NULL,
+    line_no    integer NOT NULL,
+    session_id text COLLATE "C",  -- goes when the session is deleted
+    raw        bytea NOT NULL,
+    PRIMARY KEY (segment_no, line_no)
+);

@@ -29,6 +29,21 @@ pub struct Entry {
     pub body: Body,
 }
 
+impl Entry {
+    /// Appends the line that this version writes of the entry: checksum and newline at its end.
+    ///
+    /// # Errors
+    /// A value has no JSON, or the line would be too long; the buffer's contents are then of no use.
+    pub fn write_line(&self, buffer: &mut Vec<u8>) -> crate::Result<()> {
+        match &self.body {
+            Body::Record(record) => {
+                line::write_record(self.timestamp, record.step, &record.telemetry, buffer)
+            }
+            _ => line::write_checked(self, buffer),
+        }
+    }
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

@@ -16,6 +16,7 @@ mod error;
 mod field;
 mod follow;
 mod insert;
+mod lines;
 mod listing;
 mod pass;
 mod quarantine;

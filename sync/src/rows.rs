@@ -13,6 +13,7 @@ use tidelog::{
 };
 
 use crate::field::{Field, basin_fields, telemetry_json};
+use crate::lines;
 use crate::quarantine::{self, Refusal};
 use crate::table::{self, Rows};
 use crate::texts::Texts;
@@ -44,6 +45,8 @@ pub(crate) struct BatchRows {
     pub(crate) gaps: Rows,
     pub(crate) quarantine: Rows,
     pub(crate) unknown: Rows,
+    /// Lines that do not come back from their rows.
+    pub(crate) kept: Rows,
     pub(crate) checkpoints: BTreeMap<String, CheckpointRow>,
     /// Checkpoints that were created or pruned, whose state is decided anew.
     pub(crate) checkpoints_touched: BTreeSet<String>,
@@ -117,12 +120,17 @@ pub(crate) fn from_batch(
     batch: &Batch,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, batch);
+    let mut rewritten = Vec::new();
     for line in batch.lines() {
-        let line_no = i32::try_from(line.number)?;
-        let added = rows.add(line_no, line, batch.raw(line));
+        let (line_no, raw) = (i32::try_from(line.number)?, batch.raw(line));
+        let added = rows.add(line_no, line, raw);
         let changed = rows.texts.take_changed().then(Refusal::changed_text);
-        if let Some(refusal) = added.err().or(changed) {
-            rows.quarantine(line_no, line, batch.raw(line), refusal);
+        let refusal = added.err().or(changed);
+        if refusal.is_some() || !lines::comes_back(line, raw, &mut rewritten) {
+            rows.keep(line_no, line, raw);
+        }
+        if let Some(refusal) = refusal {
+            rows.quarantine(line_no, line, raw, refusal);
         }
     }
     Ok(rows)
@@ -140,8 +148,9 @@ pub(crate) fn refused_by_server(
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, batch);
     for line in batch.lines() {
-        let line_no = i32::try_from(line.number)?;
-        rows.quarantine(line_no, line, batch.raw(line), refusal.clone());
+        let (line_no, raw) = (i32::try_from(line.number)?, batch.raw(line));
+        rows.keep(line_no, line, raw);
+        rows.quarantine(line_no, line, raw, refusal.clone());
     }
     Ok(rows)
 }
@@ -150,7 +159,7 @@ impl BatchRows {
     fn empty(place: &Place, from: Cursor, batch: &Batch) -> Self {
         // A part begins with the first line after the header, whatever that line says.
         let begins = from.next_line <= 1 && !batch.lines().is_empty() && place.session.is_some();
-        Self {
+        let mut rows = Self {
             place: place.clone(),
             from,
             to: *batch.to(),
@@ -162,6 +171,7 @@ impl BatchRows {
             gaps: Rows::new(&table::TELEMETRY_GAPS),
             quarantine: Rows::new(&table::SYNC_QUARANTINE),
             unknown: Rows::new(&table::SYNC_UNKNOWN),
+            kept: Rows::new(&table::SYNC_LINES),
             checkpoints: BTreeMap::new(),
             checkpoints_touched: BTreeSet::new(),
             start: begins.then_some(PartStart::UNKNOWN),
@@ -170,11 +180,16 @@ impl BatchRows {
             void_checkpoints: BTreeMap::new(),
             sessions: place.session.iter().map(ToString::to_string).collect(),
             texts: Texts::default(),
+        };
+        if let Some(header) = batch.header() {
+            let session = rows.session_of(None);
+            rows.kept.push(lines::row(place, 0, session, header));
         }
+        rows
     }
 
     /// Tables whose rows never change, in the order in which they are written.
-    pub(crate) fn immutable(&self) -> [&Rows; 7] {
+    pub(crate) fn immutable(&self) -> [&Rows; 8] {
         [
             &self.records,
             &self.emergencies,
@@ -183,6 +198,7 @@ impl BatchRows {
             &self.gaps,
             &self.quarantine,
             &self.unknown,
+            &self.kept,
         ]
     }
 
@@ -194,6 +210,7 @@ impl BatchRows {
         self.gaps = self.gaps.without(sessions);
         self.quarantine = self.quarantine.without(sessions);
         self.unknown = self.unknown.without(sessions);
+        self.kept = self.kept.without(sessions);
         for (id, row) in std::mem::take(&mut self.checkpoints) {
             if matches!(&row.session, Field::Text(session) if sessions.contains(session)) {
                 self.void_checkpoints.insert(id, row.burial());
@@ -208,11 +225,23 @@ impl BatchRows {
         self
     }
 
-    fn quarantine(&mut self, line_no: i32, line: &Line, raw: &[u8], refusal: Refusal) {
-        let session = match &line.content {
+    /// Of a line that is too long only the beginning is at hand, and no file is made of that.
+    fn keep(&mut self, line_no: i32, line: &Line, raw: &[u8]) {
+        if !matches!(&line.content, Content::Invalid(LineError::TooLong { .. })) {
+            let session = self.session_of_line(line);
+            self.kept.push(lines::row(&self.place, line_no, session, raw));
+        }
+    }
+
+    fn session_of_line(&mut self, line: &Line) -> Field {
+        match &line.content {
             Content::Entry(entry) => self.session_of(named_session(&entry.body)),
             Content::Invalid(_) => self.session_of(None),
-        };
+        }
+    }
+
+    fn quarantine(&mut self, line_no: i32, line: &Line, raw: &[u8], refusal: Refusal) {
+        let session = self.session_of_line(line);
         self.quarantine.push(quarantine::row(&self.place, line_no, session, raw, refusal));
     }
 
@@ -523,6 +552,23 @@ mod tests {
         assert_eq!(record[..3], [&Field::Int4(2), &Field::Int4(1), &Field::Text("s".into())]);
         assert_eq!(record[21], &Field::Json("{\"loss\":1}".into()));
         assert_eq!((rows.from.next_line, rows.to.next_line), (0, 2));
+    }
+
+    #[test]
+    fn a_line_that_its_row_does_not_tell_is_kept() {
+        let rows = rows(
+            Some("s"),
+            &[
+                "\"step\":1,\"telemetry\":{}",
+                "\"event\":\"session_started\",\"attempt\":1",
+                "\"event\":\"from_the_future\"",
+                "\"step\":\"no step\"",
+            ],
+        );
+        let kept: Vec<&Field> = rows.kept.column(1);
+        // line 1 has no checksum, so its row would come back with one
+        assert_eq!(kept, [0, 1, 2, 3, 4].map(Field::Int4).iter().collect::<Vec<_>>());
+        assert_eq!(rows.kept.column(3)[0], &Field::Bytes(b"header".into()));
     }
 
     #[test]
