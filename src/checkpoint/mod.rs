@@ -295,7 +295,7 @@ pub fn open_file(root: &Path, file: &str) -> Result<(PathBuf, File)> {
     Ok((path, opened))
 }
 
-fn size_and_hash(path: &Path) -> Result<(u64, String)> {
+pub(crate) fn size_and_hash(path: &Path) -> Result<(u64, String)> {
     let mut file = disk::open(path).map_err(Error::io("open", path))?;
     let mut hasher = Sha256::new();
     let size = std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;

@@ -3,11 +3,11 @@
 //! A record and a point of a basin come back from their rows, if this version writes them as the same
 //! bytes. Every other line is rare, and is kept.
 
-use tidelog::journal::{Content, Line};
-use tidelog::{Body, Value};
+use tidelog::journal::{Batch, Content, Line};
+use tidelog::{Body, LineError, SessionId, Value};
 
 use crate::field::Field;
-use crate::rows::Place;
+use crate::rows::BatchRows;
 
 /// Whether the rows of a line make the line again. `rewritten` is room to write it.
 pub(crate) fn comes_back(line: &Line, raw: &[u8], rewritten: &mut Vec<u8>) -> bool {
@@ -40,9 +40,39 @@ fn survives_jsonb(value: &Value) -> bool {
     }
 }
 
-/// A row of `sync_lines`.
-pub(crate) fn row(place: &Place, line_no: i32, session: Field, raw: &[u8]) -> [Field; 4] {
-    [place.segment_no.into(), line_no.into(), session, Field::Bytes(raw.to_vec())]
+/// The session that a line names, which may stand in a segment that belongs to none.
+pub(crate) fn named_session(line: &Line) -> Option<&SessionId> {
+    let Content::Entry(entry) = &line.content else { return None };
+    match &entry.body {
+        Body::Emergency(emergency) => emergency.session_id.as_ref(),
+        Body::CheckpointCreated(created) => created.session_id.as_ref(),
+        Body::SessionEnded(ended) => ended.of.as_ref().map(|part| &part.session_id),
+        _ => None,
+    }
+}
+
+impl BatchRows {
+    /// Keeps a line whole. Of one that is too long only the beginning is at hand, and no file is made
+    /// of that.
+    pub(crate) fn keep(&mut self, line_no: i32, line: &Line, raw: &[u8]) {
+        if !matches!(&line.content, Content::Invalid(LineError::TooLong { .. })) {
+            let session = self.session_of_line(line);
+            self.push_kept(line_no, session, raw);
+        }
+    }
+
+    /// Keeps line 0, which comes with the first batch.
+    pub(crate) fn keep_header(&mut self, batch: &Batch) {
+        if let Some(header) = batch.header() {
+            let session = self.place.session.as_ref().map(ToString::to_string);
+            self.push_kept(0, session.map_or(Field::Null, Field::Text), header);
+        }
+    }
+
+    fn push_kept(&mut self, line_no: i32, session: Field, raw: &[u8]) {
+        let segment_no = self.place.segment_no.into();
+        self.kept.push([segment_no, line_no.into(), session, Field::Bytes(raw.to_vec())]);
+    }
 }
 
 #[cfg(test)]

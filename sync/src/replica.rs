@@ -120,7 +120,8 @@ impl Replica {
         Ok(replica)
     }
 
-    fn open(target: &Target, until: Option<Instant>) -> Result<Self, SyncError> {
+    /// Connects and checks the schema, for no store.
+    pub(crate) fn open(target: &Target, until: Option<Instant>) -> Result<Self, SyncError> {
         let mut target = target.clone();
         if let Some(until) = until {
             let hosts = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX).max(1);
@@ -207,7 +208,7 @@ impl Replica {
                 "SELECT next_line, next_byte, chain_hash FROM sync_segments WHERE segment_no = $1",
                 &[(&segment_no, Type::INT4)],
             )?;
-            read_cursor(&row, 0)
+            Ok(read_cursor(&row, 0)?)
         })
     }
 
@@ -411,7 +412,7 @@ impl Digest {
 }
 
 /// Reads next_line, next_byte and chain_hash from three columns.
-fn read_cursor(row: &Row, first_column: usize) -> Result<Cursor, DatabaseError> {
+pub(crate) fn read_cursor(row: &Row, first_column: usize) -> Result<Cursor, postgres::Error> {
     let next_byte: i64 = row.try_get(first_column + 1)?;
     Ok(Cursor {
         next_line: unsigned(row.try_get(first_column)?),

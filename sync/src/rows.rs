@@ -181,10 +181,7 @@ impl BatchRows {
             sessions: place.session.iter().map(ToString::to_string).collect(),
             texts: Texts::default(),
         };
-        if let Some(header) = batch.header() {
-            let session = rows.session_of(None);
-            rows.kept.push(lines::row(place, 0, session, header));
-        }
+        rows.keep_header(batch);
         rows
     }
 
@@ -225,19 +222,8 @@ impl BatchRows {
         self
     }
 
-    /// Of a line that is too long only the beginning is at hand, and no file is made of that.
-    fn keep(&mut self, line_no: i32, line: &Line, raw: &[u8]) {
-        if !matches!(&line.content, Content::Invalid(LineError::TooLong { .. })) {
-            let session = self.session_of_line(line);
-            self.kept.push(lines::row(&self.place, line_no, session, raw));
-        }
-    }
-
-    fn session_of_line(&mut self, line: &Line) -> Field {
-        match &line.content {
-            Content::Entry(entry) => self.session_of(named_session(&entry.body)),
-            Content::Invalid(_) => self.session_of(None),
-        }
+    pub(crate) fn session_of_line(&mut self, line: &Line) -> Field {
+        self.session_of(lines::named_session(line))
     }
 
     fn quarantine(&mut self, line_no: i32, line: &Line, raw: &[u8], refusal: Refusal) {
@@ -500,16 +486,6 @@ impl BatchRows {
             Field::Bytes(raw.to_vec()),
         ]);
         Ok(())
-    }
-}
-
-/// The session that an entry names, which may stand in a segment that belongs to none.
-fn named_session(body: &Body) -> Option<&SessionId> {
-    match body {
-        Body::Emergency(emergency) => emergency.session_id.as_ref(),
-        Body::CheckpointCreated(created) => created.session_id.as_ref(),
-        Body::SessionEnded(ended) => ended.of.as_ref().map(|part| &part.session_id),
-        _ => None,
     }
 }
 

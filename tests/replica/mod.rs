@@ -5,6 +5,7 @@ mod copying;
 mod faults;
 mod files;
 mod order;
+mod restore;
 mod values;
 
 use std::fs::{self, OpenOptions};

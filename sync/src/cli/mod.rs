@@ -5,6 +5,7 @@
 mod blobs;
 mod migrate;
 mod once;
+mod restore;
 mod run;
 mod status;
 
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Once(once::Once),
+    Restore(restore::Restore),
     Run(run::Run),
     Status(status::Status),
 }
@@ -63,6 +65,8 @@ enum Failure {
     Forked(usize),
     /// Segments that could not be read; told already.
     Unreadable(usize),
+    /// Not everything could be restored; told already.
+    NotWhole,
     /// The system took no handler of signals.
     Signals(io::Error),
 }
@@ -78,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Migrate(command) => command.run(),
         Command::Once(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
     };
@@ -101,6 +106,10 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));
             say("  try: tidelog verify; a copy of the file from a backup goes on where it was");
+            ExitCode::FAILURE
+        }
+        Failure::NotWhole => {
+            say("error: not everything could be restored; what is named above is missing");
             ExitCode::FAILURE
         }
         Failure::Unreadable(count) => {
