@@ -19,6 +19,7 @@ use crate::entry::{Body, Entry};
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::ids::{SegmentId, SessionId, StoreId};
+use crate::journal::marker::HeldMarker;
 use crate::journal::{self, Cursor, SegmentReader, discover};
 use crate::store;
 use crate::timestamp::Timestamp;
@@ -88,12 +89,7 @@ impl Restore {
     /// # Errors
     /// The name is no plain name of a segment, or the folder cannot be written.
     pub fn segment(&self, place: &SegmentPlace) -> Result<Option<SegmentFile>> {
-        let mut path = self.path_of(place)?;
-        if let Ok(Some(header)) = journal::read_header(&path)
-            && header.segment != place.segment
-        {
-            path.set_extension(format!("{}.jsonl", place.segment));
-        }
+        let path = self.path_of(place)?;
         if path.exists() && holds(&path, &place.end)? {
             return Ok(None);
         }
@@ -112,7 +108,29 @@ impl Restore {
             Some(_) => journal::telemetry_folder(&self.root),
             None => journal::store_folder(&self.root),
         };
-        Ok(folder.join(name))
+        let mut path = folder.join(name);
+        if let Ok(Some(header)) = journal::read_header(&path)
+            && header.segment != place.segment
+        {
+            path.set_extension(format!("{}.jsonl", place.segment));
+        }
+        Ok(path)
+    }
+
+    /// Says of a restored segment that its writer never ended it: the next opening of the store for
+    /// writing seals it as that of a dead writer. Nothing is said in a folder that is a store already.
+    ///
+    /// # Errors
+    /// The marker cannot be written.
+    pub fn mark_unended(&self, place: &SegmentPlace) -> Result<()> {
+        let marker = self.root.join("active").join(format!("{}.json", place.segment));
+        if marker.exists() || store::id_of(&self.root)?.is_some() {
+            return Ok(());
+        }
+        let path = self.path_of(place)?;
+        let Ok(Some(header)) = journal::read_header(&path) else { return Ok(()) };
+        let file = path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy().into_owned();
+        HeldMarker::create(&self.root, &header, file).map(drop)
     }
 
     /// Writes the copy of an emergency event, if this is the line of one. A copy that is there stays.

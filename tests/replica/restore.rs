@@ -396,3 +396,43 @@ fn of_several_stores_one_must_be_named() {
     let other = restore(&root, &target(&database), Some(first.store.id()), &mut |_| {});
     assert!(other.unwrap_err().to_string().contains("says that this is store"));
 }
+
+#[test]
+fn a_session_whose_machine_is_gone_is_aborted_by_the_next_opening() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    let session = files.session("run-1");
+    record(&session, 0..10);
+    once(&files, &database).unwrap();
+    let (folder, root) = new_machine();
+    restore_to(&root, &database).unwrap();
+    let restored = Files { store: Store::open(&root).unwrap(), folder };
+    once(&restored, &database).unwrap();
+    let mut client = database.client();
+    assert_eq!(count(&mut client, "telemetry_sessions WHERE status = 'aborted'"), 1);
+    assert_eq!(count(&mut client, "telemetry_records"), 10);
+    drop(session);
+}
+
+#[test]
+fn restore_is_a_command_that_tells_what_it_did() {
+    let (files, database) = (Files::new(), TestDatabase::create());
+    every_kind(&files);
+    once(&files, &database).unwrap();
+    let (_folder, root) = new_machine();
+    let run = || {
+        let program = crate::support::program("tidelog-sync");
+        let mut command = std::process::Command::new(program);
+        command
+            .args(["restore", "--json", "--store"])
+            .arg(&root)
+            .env("DATABASE_URL", database.url());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let (first, second) = (run(), run());
+    assert_eq!((&first["segments"], &first["checkpoint_files"]), (&1.into(), &1.into()));
+    assert_eq!((&second["segments"], &second["segments_there"]), (&0.into(), &1.into()));
+    assert_eq!(first["lines"], second["lines"]);
+    assert_same_files(&root, files.store.root());
+}

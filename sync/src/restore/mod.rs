@@ -153,6 +153,9 @@ pub fn restore(
         let (file, lines) = (segment.place.file_name.clone(), segment.place.end.next_line);
         tell(&Restoring::Segment { file, lines });
         restore_segment(&mut source, &files, &segment, &mut restored)?;
+        if !segment.is_sealed {
+            files.mark_unended(&segment.place)?;
+        }
     }
     for file in source.files()? {
         let bytes = file.size_bytes;

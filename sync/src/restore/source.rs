@@ -36,6 +36,8 @@ pub(super) struct KeptSegment {
     segment_no: i32,
     /// Its session was deleted.
     pub(super) is_deleted: bool,
+    /// Its writer was done with it, and every line is there.
+    pub(super) is_sealed: bool,
     /// Lines to read at once.
     page_lines: u32,
 }
@@ -105,7 +107,8 @@ impl Source {
                 "SELECT s.segment_id, s.segment_no, s.session_id, s.file_name,
                         s.next_line, s.next_byte, s.chain_hash,
                         EXISTS (SELECT FROM tombstones t
-                                WHERE t.kind = 'session' AND t.key = s.session_id)
+                                WHERE t.kind = 'session' AND t.key = s.session_id),
+                        s.sealed
                  FROM sync_segments s
                  WHERE s.store_no = $1 AND s.next_line > 0
                  ORDER BY s.segment_no",
@@ -227,6 +230,7 @@ impl KeptSegment {
             place,
             segment_no: row.try_get(1)?,
             is_deleted: row.try_get(7)?,
+            is_sealed: row.try_get(8)?,
             page_lines: u32::try_from(page_lines).unwrap_or(1),
         })
     }
