@@ -143,6 +143,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// Order on disk: bytes under the temporary name, persisted; then the final name; then the
 /// folder. A crash before the last step leaves the whole file or none, and perhaps a
 /// `.tidelog-*` leftover that nothing reads.
+#[derive(Debug)]
 pub(crate) struct NewFile {
     writer: BufWriter<File>,
     temporary: TempPath,

@@ -1,5 +1,6 @@
 //! The standalone copy of an emergency event: one JSON file that a person finds and opens.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::disk;
@@ -39,14 +40,38 @@ impl EventId {
 /// of the same id stays, and this one gets `place` in its name.
 pub(crate) fn write_copy(root: &Path, id: &EventId, entry: &Entry, place: &str) -> Result<()> {
     let path = copy_path(root, id);
+    let bytes = copy_bytes(&path, entry)?;
     disk::create_folder(&folder(root))?;
-    let mut bytes = serde_json::to_vec_pretty(entry)
-        .map_err(|error| Error::io("write", &path)(std::io::Error::other(error)))?;
-    bytes.push(b'\n');
     if !disk::write_new(&path, &bytes)? {
         disk::write_new(&path.with_extension(format!("{place}.json")), &bytes)?;
     }
     Ok(())
+}
+
+/// As [`write_copy`], unless that very copy is there.
+pub(crate) fn write_copy_once(root: &Path, id: &EventId, entry: &Entry, place: &str) -> Result<()> {
+    let path = copy_path(root, id);
+    let bytes = copy_bytes(&path, entry)?;
+    let found = match disk::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        file => {
+            let mut found = Vec::new();
+            let file = file.map_err(Error::io("open", &path))?.take(bytes.len() as u64 + 1);
+            { file }.read_to_end(&mut found).map_err(Error::io("read", &path))?;
+            Some(found)
+        }
+    };
+    if found.is_some_and(|found| found == bytes) {
+        return Ok(());
+    }
+    write_copy(root, id, entry, place)
+}
+
+fn copy_bytes(path: &Path, entry: &Entry) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(entry)
+        .map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// Where the copy of an event lies, unless an earlier event had its id.

@@ -199,6 +199,18 @@ pub enum Error {
     /// A query that is not a single reading statement, or that SQLite does not understand.
     #[error("{0}")]
     Query(String),
+    /// A file is in the way of one that is to be restored. It stays as it is.
+    #[error(
+        "{} is there already and {reason}; nothing is overwritten: move it away, or restore into \
+         another folder",
+        path.display()
+    )]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
     /// The store was opened for reading only.
     #[error("{} is open for reading only", path.display())]
     ReadOnly {

@@ -21,6 +21,7 @@ mod leftovers;
 mod persister;
 mod query;
 mod recorder;
+pub mod restore;
 mod retention;
 mod session;
 mod status;

@@ -256,6 +256,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn create_store_file(root: &Path, path: &Path) -> Result<()> {
     let (store, created_at) =
         named_by_segments(root, path)?.unwrap_or_else(|| (StoreId::random(), Timestamp::now()));
+    write_store_file(path, store, created_at)
+}
+
+/// Writes a `store.json`; one that is there stays.
+pub(crate) fn write_store_file(path: &Path, store: StoreId, created_at: Timestamp) -> Result<()> {
     let file = StoreFile { format_version: FORMAT_VERSION, store, created_at };
     let mut bytes = serde_json::to_vec_pretty(&file)
         .map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
@@ -284,7 +289,7 @@ fn named_by_segments(root: &Path, path: &Path) -> Result<Option<(StoreId, Timest
 }
 
 /// A folder that is a link would lead every reader and writer out of the store.
-fn refuse_linked_folders(root: &Path) -> Result<()> {
+pub(crate) fn refuse_linked_folders(root: &Path) -> Result<()> {
     match FOLDERS.iter().map(|folder| root.join(folder)).find(|path| disk::is_link(path)) {
         Some(link) => Err(Error::io("open", &link)(io::Error::other(disk::LINK))),
         None => Ok(()),
@@ -297,6 +302,14 @@ pub(crate) fn check_still_there(root: &Path, id: StoreId) -> Result<()> {
         Ok(file) if file.store == id => Ok(()),
         Ok(_) | Err(Error::NotAStore { .. }) => Err(Error::StoreGone { path: root.to_owned() }),
         Err(error) => Err(error),
+    }
+}
+
+/// The id of the store in this folder; none if it has no `store.json`.
+pub(crate) fn id_of(root: &Path) -> Result<Option<StoreId>> {
+    match read_store_file(root) {
+        Err(Error::NotAStore { .. }) => Ok(None),
+        file => Ok(Some(file?.store)),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod array;
 pub mod npy;
 pub mod npz;
 
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -283,7 +284,18 @@ pub(crate) fn path_of(root: &Path, file: &str) -> Result<PathBuf> {
     }
 }
 
-fn size_and_hash(path: &Path) -> Result<(u64, String)> {
+/// Opens the file that a journal entry names, to read it; its path, too. No link is followed, and
+/// nothing is checked against the entry.
+///
+/// # Errors
+/// The name leads out of the folder of checkpoints, or the file cannot be opened.
+pub fn open_file(root: &Path, file: &str) -> Result<(PathBuf, File)> {
+    let path = path_of(root, file)?;
+    let opened = disk::open(&path).map_err(Error::io("open", &path))?;
+    Ok((path, opened))
+}
+
+pub(crate) fn size_and_hash(path: &Path) -> Result<(u64, String)> {
     let mut file = disk::open(path).map_err(Error::io("open", path))?;
     let mut hasher = Sha256::new();
     let size = std::io::copy(&mut file, &mut hasher).map_err(Error::io("read", path))?;

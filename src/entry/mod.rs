@@ -39,6 +39,19 @@ impl Entry {
     pub fn read(line: &[u8]) -> Result<Self, LineError> {
         line::read(line)
     }
+
+    /// Appends the line that this version writes of the entry: checksum and newline at its end.
+    ///
+    /// # Errors
+    /// A value has no JSON, or the line would be too long; the buffer's contents are then of no use.
+    pub fn write_line(&self, buffer: &mut Vec<u8>) -> crate::Result<()> {
+        match &self.body {
+            Body::Record(record) => {
+                line::write_record(self.timestamp, record.step, &record.telemetry, buffer)
+            }
+            _ => line::write_checked(self, buffer),
+        }
+    }
 }
 
 /// What an entry says.

@@ -22,6 +22,7 @@ pub struct Batch {
     pub(super) to: Cursor,
     pub(super) lines: Vec<Line>,
     pub(super) bytes: Vec<u8>,
+    pub(super) header: Option<Vec<u8>>,
 }
 
 /// One line of a batch.
@@ -54,7 +55,7 @@ impl Batch {
         let content = line::read(raw).map_or_else(Content::Invalid, Content::Entry);
         let line = Line { number, offset: 0, content, range: 0..raw.len() };
         let to = Cursor { next_line: number.saturating_add(1), ..from };
-        Self { from, to, lines: vec![line], bytes: raw.to_vec() }
+        Self { from, to, header: None, lines: vec![line], bytes: raw.to_vec() }
     }
 
     /// Where the batch begins.
@@ -77,6 +78,12 @@ impl Batch {
         let mut crc = crc32fast::Hasher::new_with_initial(before);
         crc.update(&self.bytes);
         crc.finalize()
+    }
+
+    /// The header line's bytes without its newline, if the batch is a reader's first and that reader
+    /// began at the start.
+    pub fn header(&self) -> Option<&[u8]> {
+        self.header.as_deref()
     }
 
     /// A line's bytes without its newline. Of a line that is too long, the first ones.

@@ -28,3 +28,4 @@ pub use discover::{Listing, Refused, Segment, discover};
 pub(crate) use discover::{is_deleted, last_attempt, read_header, segment_files};
 pub use reader::SegmentReader;
 pub use segment::{FORMAT_VERSION, Header, Source, Writer};
+pub(crate) use segment::{store_folder, telemetry_folder};

@@ -20,6 +20,8 @@ pub struct SegmentReader {
     input: BufReader<File>,
     path: PathBuf,
     cursor: Cursor,
+    /// The header line without its newline, until a batch has it.
+    header: Option<Vec<u8>>,
 }
 
 /// One line as it lies in the file.
@@ -42,7 +44,7 @@ impl SegmentReader {
     pub fn open(path: &Path, cursor: Cursor) -> Result<Self> {
         let file = disk::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(READ_BYTES, file);
-        let mut reader = Self { input, path: path.to_owned(), cursor };
+        let mut reader = Self { input, path: path.to_owned(), cursor, header: None };
         reader.seek_to_cursor()?;
         if cursor.next_line == 0 {
             reader.skip_header()?;
@@ -71,7 +73,7 @@ impl SegmentReader {
     pub fn chain_from(path: &Path, from: Cursor, line: u32) -> Result<Option<Cursor>> {
         let file = disk::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(READ_BYTES, file);
-        let mut reader = Self { input, path: path.to_owned(), cursor: from };
+        let mut reader = Self { input, path: path.to_owned(), cursor: from, header: None };
         reader.seek_to_cursor()?;
         let mut buffer = Vec::new();
         while reader.cursor.next_line < line {
@@ -94,8 +96,8 @@ impl SegmentReader {
     /// # Errors
     /// The file cannot be read. A damaged line is no error but [`Content::Invalid`].
     pub fn next_batch(&mut self, limits: BatchLimits) -> Result<Option<Batch>> {
-        let mut batch =
-            Batch { from: self.cursor, to: self.cursor, lines: Vec::new(), bytes: Vec::new() };
+        let (from, to) = (self.cursor, self.cursor);
+        let mut batch = Batch { from, to, lines: Vec::new(), bytes: Vec::new(), header: None };
         while batch.lines.len() < limits.lines_max.max(1)
             && (batch.bytes.len() < limits.bytes_max || batch.lines.is_empty())
         {
@@ -103,7 +105,11 @@ impl SegmentReader {
             batch.lines.push(line);
         }
         batch.to = self.cursor;
-        Ok((!batch.lines.is_empty()).then_some(batch))
+        if batch.lines.is_empty() {
+            return Ok(None);
+        }
+        batch.header = self.header.take();
+        Ok(Some(batch))
     }
 
     fn next_line(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Line>> {
@@ -182,6 +188,8 @@ impl SegmentReader {
         match self.read_line(&mut header)? {
             RawLine::Complete => {
                 self.cursor = self.cursor.after(&header);
+                header.pop();
+                self.header = Some(header);
                 Ok(())
             }
             _ => Err(Error::Damaged {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tidelog::Store;
 
 use crate::backoff::Backoff;
+use crate::blobs::{BlobPolicy, Blobs};
 use crate::connect::Target;
 use crate::error::SyncError;
 use crate::insert::Method;
@@ -42,6 +43,7 @@ pub struct Agent {
     /// Kept from one attempt to the next where the server only refused something.
     replica: Option<Replica>,
     refresh: Refresh,
+    blobs: Blobs,
     notice: Box<dyn FnMut(&Notice)>,
     drain_timeout: Duration,
     turns: Option<Arc<Turns>>,
@@ -60,6 +62,8 @@ pub struct Report {
     pub batches: u64,
     /// Batches of which rows were there before the cursor.
     pub conflicts: u64,
+    /// Checkpoint files of which every byte was sent.
+    pub checkpoint_files: u64,
     /// Files that could not be read; they are tried again later.
     pub unreadable: Vec<PathBuf>,
     /// Files whose lines are not sent, because what was sent of them before has changed since.
@@ -123,7 +127,14 @@ impl Agent {
         let method = if target.transaction_pooler() { Method::PassOver } else { Method::Fast };
         let pass = Pass::new(store, method);
         let (refresh, drain_timeout) = (Refresh::default(), DRAIN_TIMEOUT);
-        Self { target, pass, replica: None, refresh, notice, drain_timeout, turns: None }
+        let (replica, blobs, turns) = (None, Blobs::default(), None);
+        Self { target, pass, replica, refresh, blobs, notice, drain_timeout, turns }
+    }
+
+    /// Sends these checkpoint files; without this call those of at most 1 GiB.
+    #[must_use]
+    pub fn with_blobs(self, policy: BlobPolicy) -> Self {
+        Self { blobs: Blobs::new(policy), ..self }
     }
 
     /// Asked to stop, it goes on sending for so long instead of [`DRAIN_TIMEOUT`].
@@ -182,7 +193,7 @@ impl Agent {
         }
         self.replica = None;
         self.tell(AgentState::Stopped);
-        Ok(self.pass.report())
+        Ok(self.report())
     }
 
     /// Follows the store until `stop` is set; then sends what is there, for a limited time.
@@ -224,6 +235,16 @@ impl Agent {
         self.drain()
     }
 
+    fn report(&self) -> Report {
+        Report { checkpoint_files: self.blobs.completed(), ..self.pass.report() }
+    }
+
+    /// Sends checkpoint files for a moment; whether there are more.
+    fn send_files(&mut self, replica: &mut Replica) -> Result<bool, SyncError> {
+        let batches = self.pass.batches();
+        self.blobs.slice(self.pass.root(), replica, batches, &mut self.notice)
+    }
+
     /// Tries again for as long as there is time, because a database that is away may be back.
     fn drain(&mut self) -> Result<Report, SyncError> {
         self.tell(AgentState::Draining);
@@ -247,7 +268,7 @@ impl Agent {
         }
         self.replica = None;
         self.tell(AgentState::Stopped);
-        Ok(self.pass.report())
+        Ok(self.report())
     }
 
     fn drain_once(&mut self, until: Instant) -> Result<(), SyncError> {
@@ -259,6 +280,11 @@ impl Agent {
             }
             // What is not up to date in time is found at the next start.
             agent.refresh.brief(replica, agent.pass.touched()).ok();
+            while agent.send_files(replica)? {
+                if Instant::now() >= until {
+                    return Err(agent.not_drained());
+                }
+            }
             Ok(())
         })
     }
@@ -296,7 +322,9 @@ impl Agent {
     fn send_all(&mut self) -> Result<(), SyncError> {
         self.connected(None, |agent, replica| {
             while agent.pass.once_over(replica, &mut agent.notice)? == Shipped::Part {}
-            refresh::all(replica)
+            refresh::all(replica)?;
+            while agent.send_files(replica)? {}
+            Ok(())
         })
     }
 
@@ -319,7 +347,7 @@ impl Agent {
                 if is_over {
                     break;
                 }
-                if shipped == Shipped::Everything {
+                if shipped == Shipped::Everything && !agent.send_files(replica)? {
                     wake.wait(stop);
                 }
             }
@@ -357,6 +385,7 @@ impl Agent {
         self.pass.connect(&mut replica, &mut self.notice)?;
         reprocess::known_kinds(&mut replica, &mut self.notice)?;
         self.refresh = Refresh::default();
+        self.blobs.reconnected();
         self.tell(AgentState::Ready);
         Ok(replica)
     }

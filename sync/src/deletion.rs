@@ -117,7 +117,7 @@ pub(crate) fn purge(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
 ) -> Result<(), DatabaseError> {
-    const TABLES: [&str; 10] = [
+    const TABLES: [&str; 11] = [
         "telemetry_records",
         "emergency_events",
         "basin_history",
@@ -128,6 +128,7 @@ pub(crate) fn purge(
         "sync_session_stats",
         "sync_quarantine",
         "sync_unknown",
+        "sync_lines",
     ];
     if batch.deletions.is_empty() {
         return Ok(());

@@ -88,6 +88,20 @@ pub enum SyncError {
         /// The store's id.
         store: tidelog::StoreId,
     },
+    /// The database knows no store of this id.
+    #[error("the database has no store {store}; it has: {known}")]
+    StoreUnknown {
+        /// The id asked for.
+        store: StoreId,
+        /// Some that it has.
+        known: String,
+    },
+    /// The database has no store, or several, and none was named.
+    #[error("name the store with --store-id; the database has: {}", or_none(.known))]
+    StoreNotNamed {
+        /// Some that it has.
+        known: String,
+    },
     /// The thread that reads a segment panicked.
     #[error("reading {} ended unexpectedly; please report it", path.display())]
     Reader {
@@ -143,6 +157,10 @@ impl SyncError {
     pub(crate) fn leaves_others(&self) -> bool {
         matches!(self.class(), Some(Class::Retry | Class::Blocked))
     }
+}
+
+fn or_none(known: &str) -> &str {
+    if known.is_empty() { "no store at all" } else { known }
 }
 
 /// What the server said, where the error itself does not.

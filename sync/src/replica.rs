@@ -117,11 +117,6 @@ impl Replica {
         Ok(())
     }
 
-    /// The store's number in this database.
-    pub(crate) fn store_no(&self) -> i32 {
-        self.store_no
-    }
-
     /// Connects to look only, also if the database does not know the store.
     ///
     /// # Errors
@@ -152,6 +147,11 @@ impl Replica {
             schema::check(client).map_err(SyncError::from)
         })?;
         Ok(replica)
+    }
+
+    /// The store's number in this database; 0 if it is not known there.
+    pub(crate) fn store_no(&self) -> i32 {
+        self.store_no
     }
 
     /// Ends every later call by then.
@@ -221,7 +221,7 @@ impl Replica {
                 "SELECT next_line, next_byte, chain_hash FROM sync_segments WHERE segment_no = $1",
                 &[(&segment_no, Type::INT4)],
             )?;
-            read_cursor(&row, 0)
+            Ok(read_cursor(&row, 0)?)
         })
     }
 
@@ -440,7 +440,7 @@ impl Digest {
 }
 
 /// Reads next_line, next_byte and chain_hash from three columns.
-fn read_cursor(row: &Row, first_column: usize) -> Result<Cursor, DatabaseError> {
+pub(crate) fn read_cursor(row: &Row, first_column: usize) -> Result<Cursor, postgres::Error> {
     let next_byte: i64 = row.try_get(first_column + 1)?;
     Ok(Cursor {
         next_line: unsigned(row.try_get(first_column)?),

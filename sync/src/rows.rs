@@ -13,6 +13,7 @@ use tidelog::{
 };
 
 use crate::field::{Field, basin_fields, telemetry_json};
+use crate::lines;
 use crate::part::{PartEnd, PartStart};
 use crate::place::Place;
 use crate::quarantine::{self, Refusal};
@@ -38,6 +39,8 @@ pub(crate) struct BatchRows {
     pub(crate) gaps: Rows,
     pub(crate) quarantine: Rows,
     pub(crate) unknown: Rows,
+    /// Lines that do not come back from their rows.
+    pub(crate) kept: Rows,
     pub(crate) checkpoints: BTreeMap<String, CheckpointRow>,
     /// Checkpoints that were created or pruned, whose state is decided anew.
     pub(crate) checkpoints_touched: BTreeSet<String>,
@@ -88,8 +91,11 @@ pub(crate) fn from_batch(
     batch: &Batch,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, *batch.to(), batch.lines().len());
+    rows.keep_header(batch);
+    let mut rewritten = Vec::new();
     for line in batch.lines() {
-        rows.add_or_keep(i32::try_from(line.number)?, &line.content, batch.raw(line));
+        let line_no = i32::try_from(line.number)?;
+        rows.add_or_keep(line_no, &line.content, batch.raw(line), &mut rewritten);
     }
     Ok(rows)
 }
@@ -100,9 +106,10 @@ pub(crate) fn from_kept(place: &Place, lines: &[(i32, Vec<u8>)]) -> BatchRows {
     let first = lines.first().map_or(0, |(line_no, _)| *line_no);
     let at = Cursor { next_line: u32::try_from(first).unwrap_or_default(), ..Cursor::START };
     let mut rows = BatchRows::empty(place, at, at, lines.len());
+    let mut rewritten = Vec::new();
     for (line_no, raw) in lines {
         let content = Entry::read(raw).map_or_else(Content::Invalid, Content::Entry);
-        rows.add_or_keep(*line_no, &content, raw);
+        rows.add_or_keep(*line_no, &content, raw, &mut rewritten);
     }
     rows
 }
@@ -118,9 +125,11 @@ pub(crate) fn refused_by_server(
     refusal: &Refusal,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, *batch.to(), batch.lines().len());
+    rows.keep_header(batch);
     for line in batch.lines() {
-        let line_no = i32::try_from(line.number)?;
-        rows.quarantine(line_no, &line.content, batch.raw(line), refusal.clone());
+        let (line_no, raw) = (i32::try_from(line.number)?, batch.raw(line));
+        rows.keep(line_no, &line.content, raw);
+        rows.quarantine(line_no, &line.content, raw, refusal.clone());
     }
     Ok(rows)
 }
@@ -143,6 +152,7 @@ impl BatchRows {
             gaps: Rows::new(&table::TELEMETRY_GAPS),
             quarantine: Rows::new(&table::SYNC_QUARANTINE),
             unknown: Rows::new(&table::SYNC_UNKNOWN),
+            kept: Rows::new(&table::SYNC_LINES),
             checkpoints: BTreeMap::new(),
             checkpoints_touched: BTreeSet::new(),
             start: begins.then_some(PartStart::UNKNOWN),
@@ -155,7 +165,7 @@ impl BatchRows {
     }
 
     /// Tables whose rows never change, in the order in which they are written.
-    pub(crate) fn immutable(&self) -> [&Rows; 7] {
+    pub(crate) fn immutable(&self) -> [&Rows; 8] {
         [
             &self.records,
             &self.emergencies,
@@ -164,6 +174,7 @@ impl BatchRows {
             &self.gaps,
             &self.quarantine,
             &self.unknown,
+            &self.kept,
         ]
     }
 
@@ -180,6 +191,7 @@ impl BatchRows {
         self.gaps = self.gaps.without(sessions);
         self.quarantine = self.quarantine.without(sessions);
         self.unknown = self.unknown.without(sessions);
+        self.kept = self.kept.without(sessions);
         for (id, row) in std::mem::take(&mut self.checkpoints) {
             if matches!(&row.session, Field::Text(session) if sessions.contains(session)) {
                 self.void_checkpoints.insert(id, row.burial());
@@ -194,19 +206,32 @@ impl BatchRows {
         self
     }
 
-    fn add_or_keep(&mut self, line_no: i32, content: &Content, raw: &[u8]) {
+    /// Adds the rows of a line, and the line itself where they do not say all. `rewritten` is room to
+    /// try that.
+    fn add_or_keep(
+        &mut self,
+        line_no: i32,
+        content: &Content,
+        raw: &[u8],
+        rewritten: &mut Vec<u8>,
+    ) {
         let added = self.add(line_no, content, raw);
         let changed = self.texts.take_changed().then(Refusal::changed_text);
-        if let Some(refusal) = added.err().or(changed) {
+        let refusal = added.err().or(changed);
+        if refusal.is_some() || !lines::comes_back(content, raw, rewritten) {
+            self.keep(line_no, content, raw);
+        }
+        if let Some(refusal) = refusal {
             self.quarantine(line_no, content, raw, refusal);
         }
     }
 
+    pub(crate) fn session_of_content(&mut self, content: &Content) -> Field {
+        self.session_of(lines::named_session(content))
+    }
+
     fn quarantine(&mut self, line_no: i32, content: &Content, raw: &[u8], refusal: Refusal) {
-        let session = match content {
-            Content::Entry(entry) => self.session_of(named_session(&entry.body)),
-            Content::Invalid(_) => self.session_of(None),
-        };
+        let session = self.session_of_content(content);
         self.quarantine.push(quarantine::row(&self.place, line_no, session, raw, refusal));
     }
 
@@ -468,16 +493,6 @@ impl BatchRows {
     }
 }
 
-/// The session that an entry names, which may stand in a segment that belongs to none.
-fn named_session(body: &Body) -> Option<&SessionId> {
-    match body {
-        Body::Emergency(emergency) => emergency.session_id.as_ref(),
-        Body::CheckpointCreated(created) => created.session_id.as_ref(),
-        Body::SessionEnded(ended) => ended.of.as_ref().map(|part| &part.session_id),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -518,6 +533,23 @@ mod tests {
         assert_eq!(record[..3], [&Field::Int4(2), &Field::Int4(1), &Field::Text("s".into())]);
         assert_eq!(record[21], &Field::Json("{\"loss\":1}".into()));
         assert_eq!((rows.from.next_line, rows.to.next_line), (0, 2));
+    }
+
+    #[test]
+    fn a_line_that_its_row_does_not_tell_is_kept() {
+        let rows = rows(
+            Some("s"),
+            &[
+                "\"step\":1,\"telemetry\":{}",
+                "\"event\":\"session_started\",\"attempt\":1",
+                "\"event\":\"from_the_future\"",
+                "\"step\":\"no step\"",
+            ],
+        );
+        let kept: Vec<&Field> = rows.kept.column(1);
+        // line 1 has no checksum, so its row would come back with one
+        assert_eq!(kept, [0, 1, 2, 3, 4].map(Field::Int4).iter().collect::<Vec<_>>());
+        assert_eq!(rows.kept.column(3)[0], &Field::Bytes(b"header".into()));
     }
 
     #[test]

@@ -208,6 +208,11 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// A checkpoint's file is not sent; it is tried again later.
+    CheckpointFile {
+        /// Which file, and why.
+        reason: String,
+    },
 }
 
 impl Notice {
@@ -225,6 +230,7 @@ impl Notice {
             Self::Overtaken { .. } => "batch_overtaken",
             Self::Conflict { .. } => "batch_conflict",
             Self::Refused { .. } => "file_refused",
+            Self::CheckpointFile { .. } => "checkpoint_file_not_sent",
             Self::Batch { .. } => "batch_applied",
             Self::Unlocked { .. } => "store_unlocked",
         }
@@ -319,6 +325,7 @@ impl fmt::Display for Notice {
                 path.display()
             ),
             Self::Refused { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::CheckpointFile { reason } => write!(f, "not sent: {reason}"),
         }
     }
 }

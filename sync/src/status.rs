@@ -10,6 +10,7 @@ use serde::Serialize;
 use tidelog::journal::{BatchLimits, Content, Cursor, Segment, SegmentReader};
 use tidelog::{Store, StoreId, Timestamp};
 
+use crate::blobs::MissingFiles;
 use crate::connect::Target;
 use crate::error::SyncError;
 pub(crate) use crate::follow::next_entry_byte;
@@ -41,6 +42,10 @@ pub struct Status {
     pub missed_records: Option<i64>,
     /// Why the newest line in quarantine is there; null if there is none, or no database.
     pub last_refusal: Option<String>,
+    /// Checkpoint files that are not in the replica, or not whole; null without a database.
+    pub checkpoint_files_missing: Option<i64>,
+    /// Which of them cannot or may not be sent, and why; the newest 100.
+    pub checkpoint_files_problems: Vec<String>,
     /// When an agent last wrote for this store; null if never, or without a database.
     pub last_commit_at: Option<Timestamp>,
     /// Sessions of this store that other stores write, too: ranks on several machines, or two
@@ -84,6 +89,7 @@ struct Known {
     last_commit_at: Option<jiff::Timestamp>,
     shared_sessions: Vec<String>,
     gaps: Vec<Gap>,
+    files: MissingFiles,
 }
 
 /// Looks at a store and, if there is one, its replica. Writes nothing.
@@ -117,6 +123,11 @@ pub fn status(root: &Path, target: Option<&Target>) -> Result<Status, SyncError>
         quarantined_lines: known.as_ref().map(|known| known.quarantined_lines.values().sum()),
         missed_records: known.as_ref().map(|known| known.missed_records),
         last_refusal: known.as_ref().and_then(|known| known.last_refusal.clone()),
+        checkpoint_files_missing: known.as_ref().map(|known| known.files.count),
+        checkpoint_files_problems: known
+            .as_ref()
+            .map(|known| known.files.problems.clone())
+            .unwrap_or_default(),
         last_commit_at: known
             .as_ref()
             .and_then(|known| Timestamp::from_jiff(known.last_commit_at?).ok()),
@@ -169,9 +180,11 @@ fn ask(target: &Target, store: StoreId, listed: &[Segment]) -> Result<Known, Syn
             last_commit_at: counts.try_get(0)?,
             shared_sessions: shared.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
             gaps: Vec::new(),
+            files: MissingFiles::default(),
         })
     })?;
-    Ok(Known { gaps: replica.open_gaps()?, ..known })
+    let (gaps, files) = (replica.open_gaps()?, MissingFiles::read(&mut replica)?);
+    Ok(Known { gaps, files, ..known })
 }
 
 fn segment(segment: &Segment, replica: Option<&Known>) -> Result<SegmentStatus, SyncError> {

@@ -141,6 +141,12 @@ pub(crate) static SYNC_UNKNOWN: Table = Table {
     ],
 };
 
+pub(crate) static SYNC_LINES: Table = Table {
+    name: "sync_lines",
+    session_column: Some(2),
+    columns: &[("segment_no", Int4), ("line_no", Int4), ("session_id", Text), ("raw", Bytes)],
+};
+
 /// Checkpoints do change: a checkpoint that is saved again under its id is the newer one.
 pub(crate) static CHECKPOINTS: Table = Table {
     name: "checkpoints",
@@ -255,6 +261,7 @@ mod tests {
             &TELEMETRY_GAPS,
             &SYNC_QUARANTINE,
             &SYNC_UNKNOWN,
+            &SYNC_LINES,
             &CHECKPOINTS,
         ] {
             let column = table.session_column.and_then(|index| table.columns.get(index));

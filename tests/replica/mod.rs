@@ -1,5 +1,6 @@
 //! A store and its replica: everything arrives, exactly once, whatever happens on the way.
 
+mod blobs;
 mod copying;
 mod deletion;
 mod delivery;
@@ -8,6 +9,7 @@ mod files;
 mod order;
 mod poison;
 mod quarantine;
+mod restore;
 mod retention;
 mod states;
 mod values;

@@ -3,10 +3,12 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses, 75 not done
 //! in time, 130 and 143 ended by a second signal.
 
+mod blobs;
 mod check_config;
 mod migrate;
 mod once;
 mod quarantine;
+mod restore;
 mod retention;
 mod run;
 mod status;
@@ -34,6 +36,7 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Migrate(migrate::Migrate),
     Once(once::Once),
+    Restore(restore::Restore),
     Quarantine(quarantine::Quarantine),
     Retention(retention::Retention),
     Run(run::Run),
@@ -120,6 +123,8 @@ enum Failure {
     Forked(usize),
     /// Segments that could not be read; told already.
     Unreadable(usize),
+    /// Not everything could be restored; told already.
+    NotWhole,
     /// The system took no handler of signals.
     Signals(io::Error),
     /// A line that is not in quarantine.
@@ -164,6 +169,7 @@ pub(crate) fn run() -> ExitCode {
         Command::CheckConfig(command) => command.run(&matches),
         Command::Migrate(command) => command.run(),
         Command::Once(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Retention(command) => command.run(),
         Command::Run(command) => command.run(&matches),
@@ -213,6 +219,10 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Forked(count) => {
             say(&format!("error: {count} segments are not sent, because sent lines changed since"));
             say("  try: tidelog verify; a copy of the file from a backup goes on where it was");
+            ExitCode::FAILURE
+        }
+        Failure::NotWhole => {
+            say("error: not everything could be restored; what is named above is missing");
             ExitCode::FAILURE
         }
         Failure::Unreadable(count) => {

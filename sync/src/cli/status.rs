@@ -59,6 +59,10 @@ fn lines(found: &Found) -> Vec<String> {
     if let Some(missed) = found.missed_records.filter(|missed| *missed > 0) {
         lines.push(format!("missed    {missed} records that the disk refused"));
     }
+    if let Some(missing @ 1..) = found.checkpoint_files_missing {
+        lines.push(format!("checkpoint files  {missing} not sent"));
+        lines.extend(found.checkpoint_files_problems.iter().map(|problem| format!("  {problem}")));
+    }
     if !found.shared_sessions.is_empty() {
         let shared = found.shared_sessions.join(", ");
         lines.push(format!("sessions that other stores write, too: {shared}"));

@@ -5,6 +5,7 @@
 
 mod file;
 mod period;
+mod size;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,10 +18,11 @@ use serde::Deserialize;
 
 pub use file::ConfigError;
 pub use period::Period;
+pub use size::Size;
 
-use crate::NewTarget;
 use crate::connect::{Target, TargetError};
 use crate::service::log::{Format, Level};
+use crate::{BlobPolicy, NewTarget};
 
 /// A connection beyond these could find no place among those of the process.
 const CONNECTIONS_MAX: usize = 24;
@@ -61,6 +63,14 @@ pub struct Options {
     /// for one reason [default: 100]
     #[arg(long, value_name = "LINES", env = "TIDELOG_SYNC_POISON_LIMIT")]
     pub poison_limit: Option<u32>,
+    /// Largest checkpoint file that is sent, in bytes or with KiB, MiB, GiB; `status` names larger
+    /// ones [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TIDELOG_SYNC_BLOB_MAX_SIZE")]
+    pub blob_max_size: Option<Size>,
+    /// Send no checkpoint files, only what the journal says of them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL", env = "TIDELOG_SYNC_NO_BLOBS")]
+    pub no_blobs: Option<bool>,
     /// Longest random wait before the first connection, so that a fleet does not come at once
     /// [default: 15s]
     #[arg(long, value_name = "TIME", env = "TIDELOG_SYNC_START_DELAY")]
@@ -259,6 +269,16 @@ impl Config {
         self.options.poison_limit.unwrap_or(crate::POISON_LIMIT)
     }
 
+    /// Which checkpoint files are sent.
+    #[must_use]
+    pub fn blobs(&self) -> BlobPolicy {
+        match (self.options.no_blobs, self.options.blob_max_size) {
+            (Some(true), _) => BlobPolicy::Never,
+            (_, Some(size)) => BlobPolicy::UpTo { bytes_max: size.0 },
+            (_, None) => BlobPolicy::default(),
+        }
+    }
+
     /// Longest wait before the first connection.
     #[must_use]
     pub fn start_delay(&self) -> Period {
@@ -337,6 +357,8 @@ impl Config {
             ("accept-new-target", (self.new_target() == NewTarget::Accept).to_string()),
             ("state-dir", paths(self.state_dir().as_slice())),
             ("poison-limit", self.poison_limit().to_string()),
+            ("blob-max-size", self.options.blob_max_size.unwrap_or(Size(1 << 30)).to_string()),
+            ("no-blobs", (self.blobs() == BlobPolicy::Never).to_string()),
             ("start-delay", self.start_delay().to_string()),
             ("drain-timeout", self.drain_timeout().to_string()),
             ("listen", self.listen().map_or("off".to_owned(), |address| address.to_string())),
@@ -364,6 +386,8 @@ impl Options {
             accept_new_target: self.accept_new_target.or(other.accept_new_target),
             state_dir: self.state_dir.or(other.state_dir),
             poison_limit: self.poison_limit.or(other.poison_limit),
+            blob_max_size: self.blob_max_size.or(other.blob_max_size),
+            no_blobs: self.no_blobs.or(other.no_blobs),
             start_delay: self.start_delay.or(other.start_delay),
             drain_timeout: self.drain_timeout.or(other.drain_timeout),
             listen: self.listen.or(other.listen),

@@ -81,7 +81,8 @@ impl Following {
         let mut agent = agent
             .with_drain_timeout(self.shared.config.drain_timeout().0)
             .with_turns(Arc::clone(&self.shared.turns))
-            .with_poison_limit(self.shared.config.poison_limit());
+            .with_poison_limit(self.shared.config.poison_limit())
+            .with_blobs(self.shared.config.blobs());
         if let Some(folder) = self.shared.config.state_dir() {
             agent = agent.remembering(&folder, self.shared.config.new_target());
         }
