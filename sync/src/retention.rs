@@ -305,6 +305,9 @@ fn delete_chunk(
          ), beside AS (
              DELETE FROM sync_quarantine q USING gone
              WHERE q.segment_no = gone.segment_no AND q.line_no = gone.line_no
+         ), whole AS (
+             DELETE FROM sync_lines l USING gone
+             WHERE l.segment_no = gone.segment_no AND l.line_no = gone.line_no
          ), stale AS (
              DELETE FROM sync_session_stats WHERE session_id IN (SELECT session_id FROM gone)
          )
@@ -341,6 +344,7 @@ impl BatchRows {
         let lines: Vec<Field> =
             self.measurements().into_iter().flat_map(|rows| rows.leave_out_before(floor)).collect();
         self.quarantine.leave_out_lines(&lines);
+        self.kept.leave_out_lines(&lines);
         lines.len()
     }
 }

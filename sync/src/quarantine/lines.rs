@@ -156,15 +156,25 @@ impl Quarantine {
         let (segments, lines): (Vec<i32>, Vec<i32>) = page.iter().copied().unzip();
         Ok(self.write("dropping lines", move |client| {
             transaction(client, &LIMITS, |transaction| {
-                Ok::<_, DatabaseError>(transaction.execute_typed(
+                let page = [(&segments as _, Type::INT4_ARRAY), (&lines as _, Type::INT4_ARRAY)];
+                let dropped = transaction.execute_typed(
                     "UPDATE sync_quarantine q SET dropped_at = now(), raw = ''
                      FROM (SELECT segment_no, line_no FROM sync_quarantine
                            JOIN unnest($1, $2) AS page (segment_no, line_no)
                                 USING (segment_no, line_no)
                            WHERE dropped_at IS NULL FOR UPDATE OF sync_quarantine SKIP LOCKED) old
                      WHERE q.segment_no = old.segment_no AND q.line_no = old.line_no",
-                    &[(&segments, Type::INT4_ARRAY), (&lines, Type::INT4_ARRAY)],
-                )?)
+                    &page,
+                )?;
+                transaction.execute_typed(
+                    "DELETE FROM sync_lines l
+                     USING unnest($1, $2) AS page (segment_no, line_no)
+                     JOIN sync_quarantine q USING (segment_no, line_no)
+                     WHERE l.segment_no = q.segment_no AND l.line_no = q.line_no
+                       AND q.dropped_at IS NOT NULL",
+                    &page,
+                )?;
+                Ok::<_, DatabaseError>(dropped)
             })
         })?)
     }
