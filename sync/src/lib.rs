@@ -28,6 +28,7 @@ mod state;
 mod status;
 mod table;
 mod texts;
+mod verify;
 mod wake;
 
 pub use agent::{Agent, Report};
@@ -35,3 +36,7 @@ pub use connect::Target;
 pub use error::SyncError;
 pub use state::{AgentState, Notice, SegmentState};
 pub use status::{SegmentStatus, Status, status};
+pub use verify::{
+    DIFFERENCES_MAX, Difference, DifferenceKind, SegmentVerification, Verdict, Verification,
+    VerifyProgress, verify,
+};

@@ -70,6 +70,14 @@ pub(crate) struct CheckpointRow {
 }
 
 impl CheckpointRow {
+    pub(crate) fn version(&self) -> &(Timestamp, String) {
+        &self.version
+    }
+
+    pub(crate) fn line_no(&self) -> i32 {
+        self.line_no
+    }
+
     fn burial(&self) -> Burial {
         Burial { time: self.version.0, line_no: self.line_no }
     }
@@ -116,9 +124,26 @@ pub(crate) fn from_batch(
     from: Cursor,
     batch: &Batch,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
+    from_batch_but(place, from, batch, &BTreeMap::new())
+}
+
+/// As [`from_batch`], but these lines were refused by the server.
+///
+/// # Errors
+/// A line number beyond [`i32::MAX`], which no writer gives.
+pub(crate) fn from_batch_but(
+    place: &Place,
+    from: Cursor,
+    batch: &Batch,
+    refused: &BTreeMap<i32, Refusal>,
+) -> Result<BatchRows, std::num::TryFromIntError> {
     let mut rows = BatchRows::empty(place, from, batch);
     for line in batch.lines() {
         let line_no = i32::try_from(line.number)?;
+        if let Some(refusal) = refused.get(&line_no) {
+            rows.quarantine(line_no, line, batch.raw(line), refusal.clone());
+            continue;
+        }
         let added = rows.add(line_no, line, batch.raw(line));
         let changed = rows.texts.take_changed().then(Refusal::changed_text);
         if let Some(refusal) = added.err().or(changed) {

@@ -158,7 +158,7 @@ fn segment(segment: &Segment, rows: Option<&[SegmentRow]>) -> Result<SegmentStat
 }
 
 /// Complete lines from this byte on.
-fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
+pub(crate) fn lines_from(path: &Path, byte: u64) -> Result<u64, SyncError> {
     let count = || {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(byte))?;

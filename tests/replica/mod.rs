@@ -5,6 +5,7 @@ mod faults;
 mod files;
 mod order;
 mod values;
+mod verify;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,11 +1,12 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 replica and files differ, 4 the database is not reached or refuses.
 
 mod migrate;
 mod once;
 mod run;
 mod status;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ enum Command {
     Once(once::Once),
     Run(run::Run),
     Status(status::Status),
+    Verify(verify::Verify),
 }
 
 /// Which store.
@@ -62,6 +64,8 @@ enum Failure {
     Forked(usize),
     /// Segments that could not be read; told already.
     Unreadable(usize),
+    /// Replica and files are not the same; told already.
+    Different,
     /// The system took no handler of signals.
     Signals(io::Error),
 }
@@ -79,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Once(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Verify(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,6 +112,7 @@ fn report(failure: &Failure) -> ExitCode {
             say("  try: tidelog verify; look at the rights of the files, and at the disk");
             ExitCode::FAILURE
         }
+        Failure::Different => ExitCode::from(3),
         Failure::Sync(error) => {
             say(&format!("error: {error}"));
             if let Some(hint) = hint(error) {
