@@ -28,9 +28,14 @@ pub(crate) fn insert(
 ) -> Result<(), postgres::Error> {
     match rows.len() {
         0 => Ok(()),
-        COPY_ROWS_MIN.. if method == Method::Fast => copy(transaction, rows),
+        _ if method == Method::Fast && is_copied(rows) => copy(transaction, rows),
         _ => unnest(transaction, rows, "ON CONFLICT DO NOTHING"),
     }
+}
+
+/// Whether these rows go by COPY where they may.
+pub(crate) fn is_copied(rows: &Rows) -> bool {
+    rows.len() >= COPY_ROWS_MIN
 }
 
 fn copy(transaction: &mut Transaction<'_>, rows: &Rows) -> Result<(), postgres::Error> {

@@ -4,6 +4,7 @@ mod copying;
 mod faults;
 mod files;
 mod order;
+mod replay;
 mod values;
 mod verify;
 
