@@ -1,6 +1,7 @@
 //! A store and its replica: everything arrives, exactly once, whatever happens on the way.
 
 mod copying;
+mod differential;
 mod faults;
 mod files;
 mod order;
