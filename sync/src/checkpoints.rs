@@ -30,7 +30,7 @@ pub(crate) fn lock(
     )?;
     let touched: Vec<&String> = batch.checkpoints_touched.iter().collect();
     let deleted: Vec<&String> = batch.deletions.keys().collect();
-    let versions = batch.checkpoints.iter().map(|(id, row)| (id, row.version()));
+    let versions = batch.checkpoints.iter().map(|(id, row)| (id, &row.version));
     let void = batch.void_checkpoints.iter().map(|(id, burial)| (id, burial.time));
     let (ids, times, hashes) = versions
         .map(|(id, (time, sha256))| (id, Field::Time(*time), Some(sha256)))

@@ -63,21 +63,13 @@ pub(crate) struct BatchRows {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckpointRow {
     /// What makes it newer than another: time, then SHA-256.
-    version: (Timestamp, String),
+    pub(crate) version: (Timestamp, String),
     session: Field,
-    line_no: i32,
+    pub(crate) line_no: i32,
     pub(crate) fields: [Field; 17],
 }
 
 impl CheckpointRow {
-    pub(crate) fn version(&self) -> &(Timestamp, String) {
-        &self.version
-    }
-
-    pub(crate) fn line_no(&self) -> i32 {
-        self.line_no
-    }
-
     fn burial(&self) -> Burial {
         Burial { time: self.version.0, line_no: self.line_no }
     }
@@ -163,12 +155,9 @@ pub(crate) fn refused_by_server(
     batch: &Batch,
     refusal: &Refusal,
 ) -> Result<BatchRows, std::num::TryFromIntError> {
-    let mut rows = BatchRows::empty(place, from, batch);
-    for line in batch.lines() {
-        let line_no = i32::try_from(line.number)?;
-        rows.quarantine(line_no, line, batch.raw(line), refusal.clone());
-    }
-    Ok(rows)
+    let refused = |line: &Line| i32::try_from(line.number).map(|number| (number, refusal.clone()));
+    let all = batch.lines().iter().map(refused).collect::<Result<_, _>>()?;
+    from_batch_but(place, from, batch, &all)
 }
 
 impl BatchRows {

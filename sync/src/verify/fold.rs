@@ -109,7 +109,7 @@ impl Fold {
             }
         }
         for (id, row) in &range.checkpoints {
-            if self.checkpoints.get(id).is_none_or(|known| known.version < *row.version()) {
+            if self.checkpoints.get(id).is_none_or(|known| known.version < row.version) {
                 self.checkpoints.insert(id.clone(), self.newest(segment_no, row));
             }
         }
@@ -121,10 +121,10 @@ impl Fold {
             _ => None,
         };
         Newest {
-            version: row.version().clone(),
+            version: row.version.clone(),
             session,
             segment_no,
-            line_no: row.line_no(),
+            line_no: row.line_no,
             digest: self.canonical.digest(&table::CHECKPOINTS, &row.fields),
         }
     }
