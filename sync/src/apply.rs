@@ -15,7 +15,7 @@ use crate::checkpoints;
 use crate::database::DatabaseError;
 use crate::deletion::{self, Gone};
 use crate::field::Field;
-use crate::insert::{Method, insert};
+use crate::insert::{Method, insert, is_copied};
 use crate::part::{PartEnd, PartStart};
 use crate::retention;
 use crate::rows::BatchRows;
@@ -41,6 +41,9 @@ pub(crate) fn apply(
 ) -> Result<Outcome, DatabaseError> {
     if !move_cursor(transaction, batch)? {
         return Ok(Outcome::Stale);
+    }
+    if method == Method::Fast && are_there(transaction, batch)? {
+        return Err(DatabaseError::RowsThere);
     }
     write_digest(transaction, batch)?;
     write_entries(transaction, batch, method)?;
@@ -107,6 +110,32 @@ fn move_cursor(
     Ok(moved == 1)
 }
 
+/// Whether a table that COPY would fill has rows of these lines already. COPY notices only after it
+/// wrote its rows, and the server logs them although they are rolled back.
+fn are_there(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<bool, DatabaseError> {
+    let copied = batch.immutable().into_iter().filter(|rows| is_copied(rows, Method::Fast));
+    let probes: Vec<String> = copied
+        .map(|rows| {
+            format!(
+                "EXISTS (SELECT FROM {} WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3)",
+                rows.table.name
+            )
+        })
+        .collect();
+    if probes.is_empty() {
+        return Ok(false);
+    }
+    let row = transaction.query_typed_one(
+        &format!("SELECT {}", probes.join(" OR ")),
+        &[
+            (&batch.place.segment_no, Type::INT4),
+            (&i64::from(batch.from.next_line), Type::INT8),
+            (&i64::from(batch.to.next_line), Type::INT8),
+        ],
+    )?;
+    Ok(row.try_get(0)?)
+}
+
 fn write_digest(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<(), DatabaseError> {
     transaction.execute_typed(
         "INSERT INTO sync_batches (segment_no, first_line, next_line, digest)
@@ -123,15 +152,18 @@ fn write_digest(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<
 
 fn write_parts(transaction: &mut Transaction<'_>, batch: &BatchRows) -> Result<(), DatabaseError> {
     let mut touched = part_owners(transaction, batch)?;
+    let mut changed = 0;
     if let (Some(start), Some(session)) = (&batch.start, &batch.place.session) {
-        write_start(transaction, batch, start, session)?;
+        changed += write_start(transaction, batch, start, session)?;
         touched.insert(session.to_string());
     }
     for (segment, end) in &batch.ends {
-        write_end(transaction, *segment, end)?;
+        changed += write_end(transaction, *segment, end)?;
         touched.insert(end.session.clone());
     }
-    if touched.is_empty() {
+    // Parts that are there already were folded in the transaction that wrote them; folding locks rows,
+    // which is logged.
+    if changed == 0 {
         return Ok(());
     }
     let sessions: Vec<String> = touched.into_iter().collect();
@@ -157,16 +189,22 @@ fn part_owners(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// The part's own segment decides which session it belongs to, and the first start counts.
+/// The part's own segment decides which session it belongs to, and the first start counts. A start that
+/// is there already is passed over before its row is locked. Returns how many rows changed.
 fn write_start(
     transaction: &mut Transaction<'_>,
     batch: &BatchRows,
     start: &PartStart,
     session: &SessionId,
-) -> Result<(), DatabaseError> {
-    transaction.execute_typed(
+) -> Result<u64, DatabaseError> {
+    Ok(transaction.execute_typed(
         "INSERT INTO session_parts AS old (segment_id, session_id, attempt, started_at, metadata)
-         VALUES ($1, $2, $3, $4, $5::jsonb)
+         SELECT $1, $2, $3, $4, $5::jsonb
+         WHERE NOT EXISTS (SELECT FROM session_parts p
+                           WHERE p.segment_id = $1
+                             AND (p.started_at IS NOT NULL
+                                  OR (p.session_id, p.attempt, p.started_at, p.metadata)
+                                     IS NOT DISTINCT FROM ($2, $3, $4, $5::jsonb)))
          ON CONFLICT (segment_id) DO UPDATE
          SET session_id = excluded.session_id, attempt = excluded.attempt,
              started_at = excluded.started_at, metadata = excluded.metadata
@@ -178,20 +216,26 @@ fn write_start(
             (&Field::from(start.started_at), Type::TIMESTAMPTZ),
             (&start.metadata, Type::TEXT),
         ],
-    )?;
-    Ok(())
+    )?)
 }
 
 /// Of two ends of one part the later one counts, and before all others that its writer went on
-/// elsewhere.
+/// elsewhere. One that is there already is passed over before its row is locked. Returns how many rows
+/// changed.
 fn write_end(
     transaction: &mut Transaction<'_>,
     segment: SegmentId,
     end: &PartEnd,
-) -> Result<(), DatabaseError> {
-    transaction.execute_typed(
+) -> Result<u64, DatabaseError> {
+    Ok(transaction.execute_typed(
         "INSERT INTO session_parts AS old (segment_id, session_id, ended_at, status, reason)
-         VALUES ($1, $2, $3, $4, $5)
+         SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT FROM session_parts p
+                           WHERE p.segment_id = $1
+                             AND (p.status = 'continued', p.ended_at, p.status COLLATE \"C\",
+                                  COALESCE(p.reason, '') COLLATE \"C\")
+                              >= ($4 = 'continued', $3, $4 COLLATE \"C\",
+                                  COALESCE($5, '') COLLATE \"C\"))
          ON CONFLICT (segment_id) DO UPDATE
          SET ended_at = excluded.ended_at, status = excluded.status, reason = excluded.reason
          WHERE old.ended_at IS NULL
@@ -206,6 +250,5 @@ fn write_end(
             (&end.status, Type::TEXT),
             (&end.reason, Type::TEXT),
         ],
-    )?;
-    Ok(())
+    )?)
 }

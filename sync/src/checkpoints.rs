@@ -7,11 +7,13 @@ use postgres::Transaction;
 use postgres::types::Type;
 
 use crate::database::DatabaseError;
+use crate::field::Field;
 use crate::insert::unnest;
 use crate::rows::BatchRows;
 use crate::table::{self, Rows};
 
-/// Locks the rows that the batch changes or deletes, in the order of their keys.
+/// Locks the rows that the batch changes or deletes, in the order of their keys, and no others: a lock is
+/// logged, and sending again what is there should log nothing.
 ///
 /// The store's row comes first: creation and pruning may come from two segments, and from two
 /// agents, at once.
@@ -28,14 +30,21 @@ pub(crate) fn lock(
     )?;
     let touched: Vec<&String> = batch.checkpoints_touched.iter().collect();
     let deleted: Vec<&String> = batch.deletions.keys().collect();
+    let versions = batch.checkpoints.iter().map(|(id, row)| (id, &row.version));
+    let void = batch.void_checkpoints.iter().map(|(id, burial)| (id, burial.time));
+    let (ids, times, hashes) = versions
+        .map(|(id, (time, sha256))| (id, Field::Time(*time), Some(sha256)))
+        .chain(void.map(|(id, time)| (id, Field::Time(time), None)))
+        .collect::<(Vec<_>, Vec<_>, Vec<_>)>();
     transaction.execute_typed(
-        "SELECT FROM checkpoints
-         WHERE (store_no = $1 AND checkpoint_id = ANY ($2)) OR session_id = ANY ($3)
-         ORDER BY checkpoint_id, store_no FOR UPDATE",
+        LOCK,
         &[
             (&batch.place.store_no, Type::INT4),
             (&touched, Type::TEXT_ARRAY),
             (&deleted, Type::TEXT_ARRAY),
+            (&ids, Type::TEXT_ARRAY),
+            (&times, Type::TIMESTAMPTZ_ARRAY),
+            (&hashes, Type::TEXT_ARRAY),
         ],
     )?;
     Ok(())
@@ -64,8 +73,32 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The newest creation wins; the hash decides between two of one microsecond.
+/// Rows that a newer creation replaces, that a void one deletes (it has no hash), or that are pruned.
+const LOCK: &str = "
+    SELECT FROM checkpoints c
+    WHERE c.session_id = ANY ($3)
+       OR (c.store_no = $1 AND c.checkpoint_id = ANY ($2)
+           AND (EXISTS (SELECT FROM unnest($4, $5, $6) AS new (id, created_at, sha256)
+                        WHERE new.id = c.checkpoint_id
+                          AND (new.created_at > c.created_at
+                               OR new.created_at = c.created_at
+                                  AND COALESCE(new.sha256 COLLATE \"C\" > c.sha256 COLLATE \"C\", true)))
+                OR c.state = 'present'
+                   AND EXISTS (SELECT FROM checkpoint_history h JOIN sync_segments g USING (segment_no)
+                               WHERE h.checkpoint_id = c.checkpoint_id AND h.action = 'pruned'
+                                 AND h.timestamp >= c.created_at AND g.store_no = c.store_no)))
+    ORDER BY c.checkpoint_id, c.store_no FOR UPDATE OF c";
+
+/// The newest creation wins; the hash decides between two of one microsecond. One that is no news, or
+/// void, is passed over before its row is locked.
 const ON_CONFLICT: &str = "
+    WHERE NOT EXISTS (SELECT FROM checkpoints c
+                      WHERE c.checkpoint_id = new.checkpoint_id AND c.store_no = new.store_no
+                        AND (c.created_at, c.sha256 COLLATE \"C\")
+                         >= (new.created_at, new.sha256 COLLATE \"C\"))
+      AND NOT EXISTS (SELECT FROM tombstones t
+                      WHERE t.kind = 'checkpoint' AND t.key = new.checkpoint_id
+                        AND t.store_no = new.store_no AND t.deleted_at >= new.created_at)
     ON CONFLICT (checkpoint_id, store_no) DO UPDATE
     SET segment_no = excluded.segment_no, line_no = excluded.line_no,
         session_id = excluded.session_id, step = excluded.step, created_at = excluded.created_at,

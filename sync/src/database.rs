@@ -64,6 +64,9 @@ pub enum DatabaseError {
     /// The system refused a thread.
     #[error("cannot start a thread for the connection: {0}")]
     Thread(io::Error),
+    /// Rows of a batch are there before its cursor, so that COPY would write them in vain.
+    #[error("rows of these lines are there before their cursor")]
+    RowsThere,
     /// The server refused a statement, or the connection broke.
     #[error("{}", sqlstate::explain(.0))]
     Server(postgres::Error),
@@ -83,6 +86,7 @@ impl DatabaseError {
             Self::Target(_) => Class::Blocked,
             Self::Connect { class, .. } => *class,
             Self::Server(error) => sqlstate::classify(error),
+            Self::RowsThere => Class::Duplicate,
             Self::TooManyHanging | Self::Thread(_) => Class::RetrySlowly,
             Self::Deadline { .. } | Self::Closed { .. } => Class::RetryNewConnection,
         }

@@ -90,7 +90,11 @@ fn bury(
     transaction.execute_typed(
         &format!(
             "INSERT INTO tombstones AS old (kind, key, store_no, segment_no, line_no, deleted_at)
-             VALUES ($1, $2, $3, $4, $5, $6) {ON_TOMBSTONE_CONFLICT}"
+             SELECT $1, $2, $3, $4, $5, $6
+             WHERE NOT EXISTS (SELECT FROM tombstones t
+                               WHERE t.kind = $1 AND t.key = $2 AND t.store_no = $3
+                                 AND t.deleted_at >= $6)
+             {ON_TOMBSTONE_CONFLICT}"
         ),
         &[
             (&kind, Type::TEXT),

@@ -108,6 +108,15 @@ pub enum SyncError {
         /// The file.
         path: PathBuf,
     },
+    /// While a segment was compared, its cursor moved back or its file changed.
+    #[error(
+        "{}: replica or file went back while they were compared; run verify again",
+        path.display()
+    )]
+    WentBack {
+        /// The file.
+        path: PathBuf,
+    },
     /// Asked to stop, the agent could not send everything in time. The rest is sent at the next
     /// start.
     #[error("stopped after {seconds} s with lines left to send; start again to send them")]

@@ -47,6 +47,7 @@ mod status;
 mod table;
 mod texts;
 mod turns;
+mod verify;
 pub mod wait;
 mod wake;
 
@@ -64,3 +65,7 @@ pub use retention::{Retained, Retention};
 pub use state::{AgentState, Notice, SegmentState};
 pub use status::{SegmentStatus, Status, status};
 pub use turns::Turns;
+pub use verify::{
+    DIFFERENCES_MAX, Difference, DifferenceKind, SegmentVerification, Verdict, Verification,
+    VerifyProgress, verify,
+};

@@ -387,13 +387,14 @@ impl Replica {
     }
 }
 
-fn find_store(client: &mut Client, store: Uuid) -> Result<Option<i32>, DatabaseError> {
+pub(crate) fn find_store(client: &mut Client, store: Uuid) -> Result<Option<i32>, DatabaseError> {
     let sql = "SELECT store_no FROM sync_stores WHERE store_id = $1";
     let rows = client.query_typed(sql, &[(&store, Type::UUID)])?;
     Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
 
-fn read_segments(
+/// The rows of these segments and of all others of the store.
+pub(crate) fn read_segments(
     client: &mut Client,
     store_no: i32,
     ids: &[Uuid],
@@ -430,7 +431,7 @@ impl SegmentRow {
 }
 
 impl Digest {
-    fn read(row: &Row) -> Result<Self, DatabaseError> {
+    pub(crate) fn read(row: &Row) -> Result<Self, DatabaseError> {
         Ok(Self {
             first_line: unsigned(row.try_get(0)?),
             next_line: unsigned(row.try_get(1)?),

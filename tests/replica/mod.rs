@@ -4,15 +4,18 @@ mod blobs;
 mod copying;
 mod deletion;
 mod delivery;
+mod differential;
 mod faults;
 mod files;
 mod order;
 mod poison;
 mod quarantine;
+mod replay;
 mod restore;
 mod retention;
 mod states;
 mod values;
+mod verify;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -67,7 +67,8 @@ fn index_cell(value: &SqlValue, numbers: Numbers) -> Cell {
         SqlValue::Null => None,
         SqlValue::Integer(integer) => Some(cell(&integer.to_string(), numbers)),
         SqlValue::Real(number) => Some(number_text(*number, numbers)),
-        SqlValue::Text(text) => Some(cell(text, numbers)),
+        // PostgreSQL has no U+0000.
+        SqlValue::Text(text) => Some(cell(&text.replace('\0', "\u{fffd}"), numbers)),
         SqlValue::Blob(_) => Some("blob".into()),
     }
 }
@@ -76,6 +77,8 @@ fn cell(text: &str, numbers: Numbers) -> String {
     match text {
         "t" => "1".into(),
         "f" => "0".into(),
+        // How PostgreSQL writes it; as an integer it would lose its sign.
+        "-0" => number_text(-0.0, numbers),
         text if text.starts_with(['{', '[']) => json_text(text),
         text => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(integer), _) => integer.to_string(),

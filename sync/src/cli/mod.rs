@@ -1,7 +1,7 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 the database is not reached or refuses, 75 not done
-//! in time, 130 and 143 ended by a second signal.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 replica and files differ, 4 the database is not reached
+//! or refuses, 75 not done in time, 130 and 143 ended by a second signal.
 
 mod blobs;
 mod check_config;
@@ -13,6 +13,7 @@ mod retention;
 mod run;
 mod status;
 mod target;
+mod verify;
 mod wait;
 
 use std::io::{self, Write};
@@ -41,6 +42,7 @@ enum Command {
     Retention(retention::Retention),
     Run(run::Run),
     Status(status::Status),
+    Verify(verify::Verify),
     Wait(wait::Wait),
 }
 
@@ -125,6 +127,8 @@ enum Failure {
     Unreadable(usize),
     /// Not everything could be restored; told already.
     NotWhole,
+    /// Replica and files are not the same; told already.
+    Different,
     /// The system took no handler of signals.
     Signals(io::Error),
     /// A line that is not in quarantine.
@@ -174,6 +178,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Retention(command) => command.run(),
         Command::Run(command) => command.run(&matches),
         Command::Status(command) => command.run(&matches),
+        Command::Verify(command) => command.run(),
         Command::Wait(command) => command.run(&matches),
     };
     match outcome {
@@ -249,6 +254,7 @@ fn report(failure: &Failure) -> ExitCode {
             say(&format!("error: {what}; add --yes to do it"));
             ExitCode::from(2)
         }
+        Failure::Different => ExitCode::from(3),
         Failure::Sync(error) => {
             say(&format!("error: {error}"));
             if let Some(hint) = hint(error) {
