@@ -4,6 +4,7 @@ mod copying;
 mod faults;
 mod files;
 mod order;
+mod tls;
 mod values;
 
 use std::fs::{self, OpenOptions};
