@@ -7,6 +7,7 @@
 
 mod content;
 mod crash;
+mod databases;
 mod expected;
 mod fold;
 mod follower;
@@ -18,6 +19,7 @@ mod pooler;
 mod proxy;
 mod refused;
 mod rewind;
+mod senders;
 mod server;
 mod stall;
 mod wire;

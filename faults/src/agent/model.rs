@@ -17,7 +17,7 @@ const TEMPLATE: &str = "template_replica";
 const ACTIONS_MIN: usize = 10;
 const ACTIONS_MAX: usize = 50;
 /// Most cases that are tried to make a failing one shorter.
-const SHORTER_MAX: usize = 60;
+const SHORTER_MAX: usize = 40;
 
 /// One thing that somebody does. A number is one of as many as there are, whatever it is: so an
 /// action stays one when those before it are left out.
@@ -47,7 +47,7 @@ pub(super) enum Action {
     SendCut(usize, bool, usize),
     /// A new agent's connection breaks after so many COMMITs, before so many bytes of the reply.
     SendCommit(usize, usize, usize),
-    /// Two new agents of two stores, or of one, at once.
+    /// Two new agents of two stores, or of one, send at once, while the first store is written to.
     SendTwice(usize, usize),
     /// The server ends every connection while a new agent sends.
     Restart(usize, u16),
@@ -111,9 +111,9 @@ impl Stage {
         report.count("actions", actions.len());
         let found = self.play(&actions)?;
         if !found.is_empty() {
-            let actions = self.shorter(actions)?;
+            let (actions, found) = self.shorter(actions, found)?;
             let mut text = format!("case of seed {seed}: {actions:?}");
-            for line in self.play(&actions)? {
+            for line in found {
                 write!(text, "\n    {line}").ok(); // a String takes everything
             }
             report.violations.push(text);
@@ -136,7 +136,12 @@ impl Stage {
     }
 
     /// Leaves out what it can while the case still fails: halves, quarters, at last single actions.
-    fn shorter(&self, mut actions: Vec<Action>) -> Result<Vec<Action>> {
+    /// One that fails now and then only stays longer than it had to be.
+    fn shorter(
+        &self,
+        mut actions: Vec<Action>,
+        mut found: Vec<String>,
+    ) -> Result<(Vec<Action>, Vec<String>)> {
         let (mut size, mut tried) = (actions.len() / 2, 0);
         while size > 0 {
             let mut at = 0;
@@ -144,15 +149,16 @@ impl Stage {
                 let mut less = actions.clone();
                 less.drain(at..(at + size).min(less.len()));
                 tried += 1;
-                if self.play(&less)?.is_empty() {
+                let found_less = self.play(&less)?;
+                if found_less.is_empty() {
                     at += size;
                 } else {
-                    actions = less;
+                    (actions, found) = (less, found_less);
                 }
             }
             size /= 2;
         }
-        Ok(actions)
+        Ok((actions, found))
     }
 }
 

@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tidelog::{
     CheckpointId, Emergency, EventId, NewCheckpoint, Outcome, Session, SessionId, Store, Telemetry,
     Value,
 };
-use tidelog_sync::{Agent, Target};
+use tidelog_sync::Agent;
 
+use super::databases::{clone_database, drop_database};
 use super::expected;
 use super::model::Action;
 use super::oracle;
 use super::server::{Server, copy, shared_folder};
-use super::wire::{Fault, Proxy, Way};
 use crate::Result;
 
 /// At the beginning.
@@ -30,8 +28,8 @@ const SESSIONS: usize = 3;
 
 pub(super) struct World<'s> {
     folder: TempDir,
-    server: &'s Server,
-    database: String,
+    pub(super) server: &'s Server,
+    pub(super) database: String,
     has_backup: bool,
     places: Vec<Place>,
     /// Of folders, steps and ids: none is used twice.
@@ -39,12 +37,12 @@ pub(super) struct World<'s> {
 }
 
 /// A store, who writes it, and the agent that lives on.
-struct Place {
-    root: PathBuf,
+pub(super) struct Place {
+    pub(super) root: PathBuf,
     store: Store,
     sessions: BTreeMap<usize, Session>,
     checkpoints: Vec<CheckpointId>,
-    agent: Option<Agent>,
+    pub(super) agent: Option<Agent>,
 }
 
 impl Place {
@@ -93,9 +91,7 @@ impl<'s> World<'s> {
                 session.end(Outcome::Completed)?;
             }
         }
-        for root in self.roots() {
-            self.agent(&root, &self.server.url(&self.database))?.once(Duration::from_secs(20))?;
-        }
+        (0..self.places.len()).try_for_each(|place| self.send(Action::Send(place)))?;
         oracle::exact(&self.roots(), &mut self.server.client(&self.database)?)
     }
 
@@ -108,7 +104,7 @@ impl<'s> World<'s> {
         self.last
     }
 
-    fn place(&mut self, number: usize) -> Result<&mut Place> {
+    pub(super) fn place(&mut self, number: usize) -> Result<&mut Place> {
         let count = self.places.len();
         self.places.get_mut(number % count).ok_or_else(|| "no store".into())
     }
@@ -129,7 +125,7 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    fn record(&mut self, place: usize, session: usize, count: u16) -> Result<()> {
+    pub(super) fn record(&mut self, place: usize, session: usize, count: u16) -> Result<()> {
         for _ in 0..count {
             let step = self.next();
             let Some(session) = self.session(place, session)? else { return Ok(()) };
@@ -227,76 +223,12 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    fn restore(&self) -> Result<()> {
+    pub(super) fn restore(&self) -> Result<()> {
         if self.has_backup {
             drop_database(self.server, &self.database)?;
             clone_database(self.server, &format!("{}_backup", self.database), &self.database)?;
         }
         Ok(())
-    }
-
-    fn agent(&self, root: &Path, url: &str) -> Result<Agent> {
-        Ok(Agent::new(root, Target::parse(Some(url), &|_| None)?, |_| {})?)
-    }
-
-    /// What an agent does, and what happens to it. Only one that nothing happens to must succeed.
-    fn send(&mut self, action: Action) -> Result<()> {
-        let url = self.server.url(&self.database);
-        match action {
-            Action::Send(place) => {
-                let root = self.place(place)?.root.clone();
-                let agent = self.place(place)?.agent.take();
-                let mut agent = agent.map_or_else(|| self.agent(&root, &url), Ok)?;
-                agent.once(Duration::from_secs(20))?;
-                self.place(place)?.agent = Some(agent);
-            }
-            Action::SendCut(place, to_server, bytes) => {
-                let way = if to_server { Way::ToServer } else { Way::ToAgent };
-                self.send_through(place, Fault::Cut(way, bytes))?;
-            }
-            Action::SendCommit(place, number, bytes) => {
-                self.send_through(place, Fault::Commit(number, bytes))?;
-            }
-            Action::SendTwice(one, other) => self.send_twice(one, other, &url)?,
-            Action::Restart(place, pause_ms) => self.restart(place, pause_ms, &url)?,
-            _ => self.restore()?,
-        }
-        Ok(())
-    }
-
-    fn send_through(&mut self, place: usize, fault: Fault) -> Result<()> {
-        let proxy = Proxy::start(self.server.port(), move || fault)?;
-        let url = self.server.url_through("127.0.0.1", proxy.port, &self.database);
-        let root = self.place(place)?.root.clone();
-        self.agent(&root, &url)?.once(Duration::ZERO).ok(); // the connection breaks
-        Ok(())
-    }
-
-    fn send_twice(&mut self, one: usize, other: usize, url: &str) -> Result<()> {
-        let roots = [self.place(one)?.root.clone(), self.place(other)?.root.clone()];
-        let world = &*self;
-        let send = |root: &PathBuf| -> Result<()> {
-            let target = Target::parse(Some(url), &|_| None)?;
-            Agent::new(root, target, |_| {})?.once(Duration::from_secs(20))?;
-            Ok(())
-        };
-        thread::scope(|scope| {
-            let agents = roots.each_ref().map(|root| scope.spawn(|| send(root)));
-            agents.into_iter().try_for_each(|it| it.join().map_err(|_| "an agent panicked")?)
-        })
-        .map_err(|error| format!("{}: {error}", world.database).into())
-    }
-
-    fn restart(&mut self, place: usize, pause_ms: u16, url: &str) -> Result<()> {
-        let root = self.place(place)?.root.clone();
-        let mut client = self.server.client("postgres")?;
-        let database = self.database.clone();
-        let ended = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(pause_ms.into()));
-            client.execute(END, &[&database]).map(drop)
-        });
-        self.agent(&root, url)?.once(Duration::ZERO).ok(); // its connection ends
-        Ok(ended.join().map_err(|_| "a thread panicked")??)
     }
 }
 
@@ -306,23 +238,6 @@ impl Drop for World<'_> {
             drop_database(self.server, &database).ok(); // it goes with the server
         }
     }
-}
-
-const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-
-fn drop_database(server: &Server, name: &str) -> Result<()> {
-    let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-    Ok(server.client("postgres")?.batch_execute(&sql)?)
-}
-
-/// Ends every connection to the one that is copied.
-fn clone_database(server: &Server, from: &str, to: &str) -> Result<()> {
-    let mut client = server.client("postgres")?;
-    client.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1",
-        &[&from],
-    )?;
-    Ok(client.batch_execute(&format!("CREATE DATABASE {to} TEMPLATE {from}"))?)
 }
 
 /// The file of one of the segments that are announced as live.
