@@ -168,7 +168,7 @@ impl Round {
 
 /// In memory where that is possible: a kill takes nothing that the system holds, and a writer that
 /// never waits for a disk is killed in more places than in its waits.
-fn folder() -> Result<TempDir> {
+pub(crate) fn folder() -> Result<TempDir> {
     match tempfile::tempdir_in("/dev/shm") {
         Ok(folder) => Ok(folder),
         Err(_) => Ok(tempfile::tempdir()?),

@@ -10,10 +10,12 @@
 //! | [`cuts`] | power, under a real ext4 and XFS |
 //! | [`states`] | power, in a model of the disk: every crash point, what was not persisted lost, reordered or torn |
 //! | [`syscalls`] | every system call: it fails, or the process dies at it |
+//! | [`agent`] | what is between the files and PostgreSQL: agents, servers, connections |
 //! | [`environment`] | the machine around: a full, read-only, failing or slow disk, folders gone, no more files |
 //!
 //! The program `tidelog-faults` runs each for long; short seeded runs are tests of the workspace.
 
+pub mod agent;
 pub mod check;
 pub mod crowd;
 pub mod cuts;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use tidelog_faults::crowd::Crowd;
 use tidelog_faults::scenario::{self, Manner, Task};
 use tidelog_faults::{
-    Options, RUNS_DEFAULT, Report, Result, cuts, environment, kills, states, syscalls,
+    Options, RUNS_DEFAULT, Report, Result, agent, cuts, environment, kills, states, syscalls,
 };
 
 /// Exit code of a run that proves less than it was asked for: nothing executed, or something skipped.
@@ -77,6 +77,24 @@ enum Command {
         #[arg(long, default_value_t = 7)]
         seed: u64,
     },
+    /// The agent as the program under test; its database is DATABASE_URL
+    Follow(agent::Follow),
+    /// Agents and servers are killed at any moment; runs: kills of each, in each commit mode
+    AgentCrash(Share),
+    /// The line between agent and server fails at any byte; runs: faults
+    Proxy(Share),
+    /// The server is set back to a backup; runs: restores
+    Rewind(Share),
+    /// PgBouncer with TLS and a pool of two before four agents; runs: kills of agents
+    Pooler(Share),
+    /// Backends stop in the middle of a batch; runs: stops
+    Stall(Share),
+    /// The server takes nothing: read-only, standby, disk full (root only); runs: of each
+    Disk(Share),
+    /// The network goes away (root only); runs: partitions
+    Partition(Share),
+    /// Random actions of everybody against what the files say; runs: cases
+    Model(Share),
     /// Every system call fails once, from then on, or kills; runs: faults, all by default
     Syscalls(Share),
 }
@@ -93,7 +111,11 @@ struct Share {
 
 impl Share {
     fn options(&self) -> Result<Options> {
-        Size { runs: self.runs.unwrap_or(usize::MAX), seed: self.seed }.options()
+        self.options_or(usize::MAX)
+    }
+
+    fn options_or(&self, runs: usize) -> Result<Options> {
+        Size { runs: self.runs.unwrap_or(runs), seed: self.seed }.options()
     }
 }
 
@@ -135,6 +157,18 @@ fn main() -> Result<ExitCode> {
             tidelog::Store::open(store)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Follow(follow) => {
+            follow.run()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::AgentCrash(share) => agent::crash(&share.options_or(25)?)?,
+        Command::Proxy(share) => agent::proxy(&share.options_or(200)?)?,
+        Command::Rewind(share) => agent::rewind(&share.options_or(25)?)?,
+        Command::Pooler(share) => agent::pooler(&share.options_or(50)?)?,
+        Command::Stall(share) => agent::stall(&share.options_or(20)?)?,
+        Command::Disk(share) => agent::disk(&share.options_or(5)?)?,
+        Command::Partition(share) => agent::partition(&share.options_or(20)?)?,
+        Command::Model(share) => agent::model(&share.options_or(1000)?)?,
         Command::Kills(size) => kills::run(&size.options()?)?,
         Command::Cuts(size) => cuts::run(&size.options()?)?,
         Command::Environment { seed } => environment::run(std::env::current_exe()?, seed)?,

@@ -14,6 +14,7 @@ mod replay;
 mod restore;
 mod retention;
 mod states;
+mod tls;
 mod values;
 mod verify;
 

@@ -4,6 +4,7 @@ use tidelog_faults::{Options, Report};
 
 use crate::support::{is_root, program, say};
 
+mod agent;
 mod cuts;
 mod environment;
 mod kills;
