@@ -4,6 +4,7 @@
 --     psql "$DATABASE_URL" -f packaging/partitions.sql              the functions; run as the owner
 --     psql "$DATABASE_URL" -f packaging/partition_records.sql       once: makes the table partitioned
 --     psql "$DATABASE_URL" -c 'SELECT create_partitions()'          every day, by cron or a timer
+--     psql "$DATABASE_URL" -c "CALL drop_partitions('90 days')"     where old records are to go
 --
 -- Applying again changes nothing. PostgreSQL 12 or newer.
 --
@@ -65,5 +66,49 @@ BEGIN
         low := high;
     END LOOP;
     RETURN made;
+END
+$$;
+
+-- Drops the partitions all of whose records are older, for good: the floor of every store moves to
+-- their end in the same transaction, so nothing below it is ever written again, also when everything is
+-- sent once more. What else is old, and the part of a month, `tidelog-sync retention` deletes.
+--
+-- Everybody waits while a partition is dropped, for a moment; the procedure itself waits at most two
+-- seconds for others, such as a long query, and fails then with nothing half done: call it again.
+-- Sessions stay, with statistics of what is left.
+CREATE OR REPLACE PROCEDURE drop_partitions(older_than interval)
+LANGUAGE plpgsql AS $$
+DECLARE
+    old      record;
+    sessions text[];
+    touched  text;
+BEGIN
+    IF older_than < interval '1 hour' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'older_than is at least an hour';
+    END IF;
+    FOR old IN
+        SELECT partition, upper_bound FROM record_partitions()
+        WHERE upper_bound <= now() - older_than
+    LOOP
+        EXECUTE format('SELECT array_agg(DISTINCT session_id) FROM %s', old.partition) INTO sessions;
+        EXECUTE format('DELETE FROM sync_quarantine q USING %s t
+                        WHERE t.segment_no = q.segment_no AND t.line_no = q.line_no', old.partition);
+
+        PERFORM set_config('lock_timeout', '2s', true);
+        -- Who writes a batch holds its segment's row before it looks at the floor.
+        PERFORM FROM sync_segments ORDER BY segment_no FOR SHARE;
+        INSERT INTO retention_floor AS before (store_no, floor)
+        SELECT store_no, old.upper_bound FROM sync_stores ORDER BY store_no
+        ON CONFLICT (store_no) DO UPDATE SET floor = excluded.floor, moved_at = now()
+        WHERE before.floor < excluded.floor;
+        EXECUTE format('DROP TABLE %s', old.partition);
+        DELETE FROM sync_session_stats WHERE session_id = ANY (sessions);
+        COMMIT;
+
+        FOREACH touched IN ARRAY COALESCE(sessions, '{}') LOOP
+            PERFORM update_session_stats(touched);
+            COMMIT;
+        END LOOP;
+    END LOOP;
 END
 $$;

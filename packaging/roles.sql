@@ -51,6 +51,7 @@ FROM (VALUES
     ('checkpoints',           'SELECT, INSERT, UPDATE, DELETE', 'SELECT'),
     ('session_parts',         'SELECT, INSERT, UPDATE, DELETE', 'SELECT'),
     ('tombstones',            'SELECT, INSERT, UPDATE',         'SELECT'),
+    ('retention_floor',       'SELECT',                         'SELECT'),
     -- the agent's own books
     ('sync_stores',           'SELECT, INSERT, UPDATE',         'SELECT'),
     ('sync_segments',         'SELECT, INSERT, UPDATE',         'SELECT'),
@@ -58,6 +59,10 @@ FROM (VALUES
     ('sync_session_stats',    'SELECT, INSERT, UPDATE, DELETE', 'SELECT'),
     ('sync_quarantine',       'SELECT, INSERT, UPDATE, DELETE', ''),
     ('sync_unknown',          'SELECT, INSERT, DELETE',         ''),
+    ('sync_lines',            'SELECT, INSERT, DELETE',         ''),
+    ('sync_gaps',             'SELECT, INSERT, UPDATE, DELETE', 'SELECT'),
+    ('checkpoint_blobs',      'SELECT, INSERT, UPDATE, DELETE', 'SELECT'),
+    ('checkpoint_chunks',     'SELECT, INSERT, DELETE',         ''),
     ('tidelog_meta',          'SELECT',                         'SELECT'),
     ('tidelog_migrations',    'SELECT',                         'SELECT'),
     -- views
@@ -71,12 +76,13 @@ CROSS JOIN LATERAL (VALUES
 ) AS r (role, rights)
 WHERE to_regclass(quote_ident(name)) IS NOT NULL AND rights <> '' \gexec
 
--- Of lines that were kept raw, the analyst reads all but the bytes.
+-- Of what is kept raw, the analyst reads all but the bytes.
 SELECT format('GRANT SELECT (%s) ON %s TO %I',
               string_agg(quote_ident(attname), ', '), attrelid::regclass, :'analyst')
 FROM pg_attribute
-WHERE attrelid IN (to_regclass('sync_quarantine'), to_regclass('sync_unknown'))
-  AND attnum > 0 AND NOT attisdropped AND attname <> 'raw'
+WHERE attrelid IN (to_regclass('sync_quarantine'), to_regclass('sync_unknown'),
+                   to_regclass('sync_lines'), to_regclass('checkpoint_chunks'))
+  AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('raw', 'bytes')
 GROUP BY attrelid \gexec
 
 -- Functions run with the rights of their caller; only the agent has a use for them.

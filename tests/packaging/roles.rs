@@ -5,9 +5,12 @@ use super::{DELETE_RUN_1, Files, connect, count, psql, rewind};
 use crate::support::compare::check_replica;
 use crate::support::postgres::TestDatabase;
 
+const NEW_KIND: &str = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"new"}"#;
+const GAP: &str = r#"{"timestamp":"2026-01-05T09:41:00Z","event":"gap","gap":{"records":3,"first_step":7,"last_step":9,"since":"2026-01-05T09:40:30Z"},"reason":"no space left on device"}"#;
+
 /// The roles of `roles.sql` under names of this test's own, as roles belong to the whole server, and
 /// a member of each that can log in.
-struct Roles<'a> {
+pub(super) struct Roles<'a> {
     database: &'a TestDatabase,
     unique: String,
     /// Created beside the two of `roles.sql`.
@@ -15,7 +18,7 @@ struct Roles<'a> {
 }
 
 impl<'a> Roles<'a> {
-    fn create(database: &'a TestDatabase) -> Self {
+    pub(super) fn create(database: &'a TestDatabase) -> Self {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let mut roles = Self { database, unique, teams: Vec::new() };
         roles.apply();
@@ -61,7 +64,7 @@ impl<'a> Roles<'a> {
         format!("postgres://{}_user:secret@{address}", self.name(role))
     }
 
-    fn client(&self, role: &str) -> Client {
+    pub(super) fn client(&self, role: &str) -> Client {
         connect(&self.url(role))
     }
 }
@@ -97,10 +100,7 @@ fn agent_sends_everything_with_its_rights_alone() {
     let roles = Roles::create(&database);
     files.every_kind("run-1", 1500);
     files.every_kind("run-2", 3);
-    files.segment(
-        Some("run-2"),
-        &["no json".into(), r#"{"timestamp":"2026-01-05T09:30:00Z","event":"new"}"#.into()],
-    );
+    files.segment(Some("run-2"), &["no json", NEW_KIND, GAP].map(str::to_owned));
     files.send(&roles.url("agent")).unwrap();
     let mut client = database.client();
     check_replica(&files.store, &mut client);
