@@ -11,8 +11,8 @@ const DRAIN_SECONDS: u64 = 25;
 
 /// The value after a key, without its unit of seconds.
 fn seconds(text: &str, key: &str) -> u64 {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix(key));
-    let value = lines.last().unwrap_or_else(|| panic!("{key} is missing"));
+    let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(key));
+    let value = lines.next_back().unwrap_or_else(|| panic!("{key} is missing"));
     value.trim().trim_end_matches('s').parse().unwrap_or_else(|_| panic!("{key}{value}"))
 }
 
