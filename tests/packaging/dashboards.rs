@@ -93,6 +93,18 @@ fn every_metric_of_the_dashboard_is_explained() {
 }
 
 #[test]
+fn every_metric_of_the_dashboard_is_one_of_the_agent() {
+    let source = read("sync/src/service/metrics.rs");
+    let metrics = words(&source, "tidelog_");
+    for expression in queries(&dashboard(AGENTS), "expr") {
+        for word in words(&expression, "tidelog_") {
+            let metric = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(metrics.contains(metric), "{metric} in {expression}");
+        }
+    }
+}
+
+#[test]
 fn dashboards_have_what_grafana_needs() {
     for file in [TRAINING, AGENTS] {
         let dashboard = dashboard(file);
