@@ -7,6 +7,8 @@ use super::{DELETE_RUN_1, Files, count, psql, record_at, rewind};
 use crate::support::compare::check_replica;
 use crate::support::postgres::TestDatabase;
 
+const START: &str = r#"{"timestamp":"2026-01-05T09:30:00Z","event":"session_started","attempt":1}"#;
+
 fn partition(database: &TestDatabase) -> Result<(), String> {
     psql(database, "packaging/partitions.sql", &[])?;
     psql(database, "packaging/partition_records.sql", &[])
@@ -171,4 +173,35 @@ fn a_wrong_clock_stops_the_conversion_before_anything_changed() {
     let error = partition(&database).unwrap_err();
     assert!(error.contains("timestamps are wrong"), "{error}");
     client.batch_execute(sql).unwrap();
+}
+
+#[test]
+fn dropped_partitions_stay_away_when_everything_is_sent_again() {
+    let (files, database) = (Files::new(), partitioned());
+    let mut client = database.client();
+    // As a year later: what was the first partition ends long ago.
+    client
+        .batch_execute(
+            "ALTER TABLE telemetry_records DETACH PARTITION telemetry_records_first;
+             ALTER TABLE telemetry_records ATTACH PARTITION telemetry_records_first
+                 FOR VALUES FROM (MINVALUE) TO ('2026-02-01');
+             CREATE TABLE telemetry_records_later (LIKE telemetry_records);
+             ALTER TABLE telemetry_records ATTACH PARTITION telemetry_records_later
+                 FOR VALUES FROM ('2026-02-01') TO (month_start(now(), 1))",
+        )
+        .unwrap();
+    let now = in_months(&mut client, 0);
+    let lines = [record_at("2026-01-05T09:30:00Z", 1), record_at(&now, 2)];
+    files.segment(Some("run-1"), &[&[START.to_owned()], &lines[..]].concat());
+    files.send(&database.url()).unwrap();
+
+    client.batch_execute("CALL drop_partitions('20 days')").unwrap();
+    for _ in 0..2 {
+        assert_eq!(count(&mut client, "telemetry_records"), 1);
+        assert_eq!(count(&mut client, "telemetry_sessions WHERE total_steps = 1"), 1);
+        assert_eq!(count(&mut client, "retention_floor WHERE floor = '2026-02-01Z'"), 1);
+        assert_eq!(count(&mut client, "sync_quarantine"), 0);
+        rewind(&mut client);
+        files.send(&database.url()).unwrap();
+    }
 }
