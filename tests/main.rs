@@ -21,6 +21,7 @@ mod index;
 mod index_schema;
 mod migrate;
 mod network;
+mod packaging;
 mod processes;
 mod query;
 mod recording;

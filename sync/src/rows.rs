@@ -255,6 +255,7 @@ impl BatchRows {
 mod tests {
     use std::fs;
 
+    use tidelog::SessionId;
     use tidelog::journal::{BatchLimits, SegmentReader};
 
     use super::*;
