@@ -82,12 +82,6 @@ pub enum SyncError {
         /// What the server said of this line.
         source: DatabaseError,
     },
-    /// No agent ever sent this store to the database.
-    #[error("the database knows no store {store}; tidelog-sync status tells the id of a store")]
-    UnknownStore {
-        /// The store's id.
-        store: tidelog::StoreId,
-    },
     /// The database knows no store of this id.
     #[error("the database has no store {store}; it has: {known}")]
     StoreUnknown {
@@ -132,7 +126,22 @@ impl From<SchemaError> for SyncError {
     }
 }
 
+/// Stores that are listed where one must be chosen.
+const LISTED_MAX: usize = 20;
+
+/// Some of the stores of a database.
+pub(crate) fn listed(known: impl Iterator<Item = impl ToString>) -> String {
+    known.take(LISTED_MAX).map(|store| store.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 impl SyncError {
+    pub(crate) fn store_unknown(
+        store: StoreId,
+        known: impl Iterator<Item = impl ToString>,
+    ) -> Self {
+        Self::StoreUnknown { store, known: listed(known) }
+    }
+
     /// What the agent does next; none if waiting would not help.
     #[must_use]
     pub fn class(&self) -> Option<Class> {

@@ -143,19 +143,18 @@ impl Retention {
     }
 
     fn stores(&mut self, only: Option<StoreId>) -> Result<Vec<(i32, Uuid)>, SyncError> {
-        let id = only.map(|store| store.as_uuid());
-        let stores = self.run("reading the stores", move |client| {
-            let rows = client.query_typed(
-                "SELECT store_no, store_id FROM sync_stores WHERE $1 IS NULL OR store_id = $1
-                 ORDER BY store_no",
-                &[(&id, Type::UUID)],
-            )?;
+        let mut stores = self.run("reading the stores", move |client| {
+            let sql = "SELECT store_no, store_id FROM sync_stores ORDER BY store_no";
+            let rows = client.query_typed(sql, &[])?;
             let stores = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-            stores.collect::<Result<Vec<_>, DatabaseError>>()
+            stores.collect::<Result<Vec<(i32, Uuid)>, DatabaseError>>()
         })?;
-        match (only, stores.is_empty()) {
-            (Some(store), true) => Err(SyncError::UnknownStore { store }),
-            _ => Ok(stores),
+        let Some(only) = only else { return Ok(stores) };
+        let known = stores.clone();
+        stores.retain(|(_, id)| *id == only.as_uuid());
+        match stores.is_empty() {
+            true => Err(SyncError::store_unknown(only, known.iter().map(|(_, id)| id))),
+            false => Ok(stores),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod check_config;
+mod failure;
 mod migrate;
 mod once;
 mod quarantine;
@@ -21,8 +22,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tidelog_sync::config::{Config, ConfigArgs, ConfigError, Options, Secret};
+use tidelog_sync::config::{Config, ConfigArgs, Options, Secret};
 use tidelog_sync::{Notice, SyncError, Target};
+
+use failure::Failure;
 
 /// Keeps PostgreSQL an exact replica of a tidelog store.
 #[derive(Debug, Parser)]
@@ -45,9 +48,6 @@ enum Command {
     Verify(verify::Verify),
     Wait(wait::Wait),
 }
-
-/// As sysexits.h calls a failure that may pass.
-const NOT_IN_TIME: u8 = 75;
 
 /// Which store.
 #[derive(Debug, Args)]
@@ -116,53 +116,6 @@ impl PlaceArgs {
     }
 }
 
-/// Why a command failed.
-enum Failure {
-    Sync(SyncError),
-    /// Standard output is gone; whoever read it has seen enough.
-    Output(io::Error),
-    /// Segments that are not sent; told already.
-    Forked(usize),
-    /// Segments that could not be read; told already.
-    Unreadable(usize),
-    /// Not everything could be restored; told already.
-    NotWhole,
-    /// Replica and files are not the same; told already.
-    Different,
-    /// The system took no handler of signals.
-    Signals(io::Error),
-    /// A line that is not in quarantine.
-    NotQuarantined {
-        segment: uuid::Uuid,
-        line: u32,
-    },
-    /// Lines that the database refuses still.
-    StillRefused(u64),
-    /// All lines of all stores, without a word why.
-    DropsEverything,
-    /// What would be done, and was not.
-    Unconfirmed(String),
-    /// The configuration is wrong.
-    Config(ConfigError),
-    /// Nobody can listen at this address.
-    Listen(Option<String>, io::Error),
-    /// Not everything was sent in time; told already.
-    NotDrained,
-    /// The login may not do what sending takes.
-    Rights(Vec<String>),
-    /// What was waited for did not come in time.
-    NotReached {
-        seconds: u64,
-        reason: String,
-    },
-}
-
-impl<T: Into<SyncError>> From<T> for Failure {
-    fn from(error: T) -> Self {
-        Self::Sync(error.into())
-    }
-}
-
 /// Parses the arguments, runs the command and says how it went.
 pub(crate) fn run() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -183,108 +136,7 @@ pub(crate) fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
-    }
-}
-
-fn report(failure: &Failure) -> ExitCode {
-    match failure {
-        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Failure::Output(error) => {
-            say(&format!("error: cannot write to standard output: {error}"));
-            ExitCode::FAILURE
-        }
-        Failure::Signals(error) => {
-            say(&format!("error: cannot wait for SIGTERM and SIGINT: {error}"));
-            ExitCode::FAILURE
-        }
-        Failure::Config(error) => {
-            say(&format!("error: {error}"));
-            ExitCode::from(2)
-        }
-        Failure::Listen(address, error) => {
-            let address = address.as_deref().unwrap_or("the network");
-            say(&format!("error: cannot listen at {address}: {error}"));
-            say("  try: another --listen, such as 127.0.0.1:9188");
-            ExitCode::FAILURE
-        }
-        Failure::Rights(missing) => {
-            say(&format!("error: this login lacks {}", missing.join(", ")));
-            say("  try: GRANT them to it, or log in as the owner of the tables");
-            ExitCode::from(4)
-        }
-        Failure::NotReached { seconds, reason } => {
-            say(&format!("error: not reached within {seconds} s: {reason}"));
-            ExitCode::from(NOT_IN_TIME)
-        }
-        Failure::NotDrained => {
-            say("error: not everything was sent in time; the rest is sent at the next start");
-            ExitCode::from(NOT_IN_TIME)
-        }
-        Failure::Forked(count) => {
-            say(&format!("error: {count} segments are not sent, because sent lines changed since"));
-            say("  try: tidelog verify; a copy of the file from a backup goes on where it was");
-            ExitCode::FAILURE
-        }
-        Failure::NotWhole => {
-            say("error: not everything could be restored; what is named above is missing");
-            ExitCode::FAILURE
-        }
-        Failure::Unreadable(count) => {
-            say(&format!("error: {count} segments are not sent, because they cannot be read"));
-            say("  try: tidelog verify; look at the rights of the files, and at the disk");
-            ExitCode::FAILURE
-        }
-        Failure::NotQuarantined { segment, line } => {
-            say(&format!("error: line {line} of segment {segment} is not in quarantine"));
-            say("  try: tidelog-sync quarantine list");
-            ExitCode::FAILURE
-        }
-        Failure::StillRefused(count) => {
-            say(&format!("error: {count} lines are still refused, and stay in quarantine"));
-            say("  try: tidelog-sync quarantine list, which tells why");
-            ExitCode::FAILURE
-        }
-        Failure::DropsEverything => {
-            say("error: --all drops every line of every store; say which with --reason, --segment");
-            say("  or --store-id");
-            ExitCode::from(2)
-        }
-        Failure::Unconfirmed(what) => {
-            say(&format!("error: {what}; add --yes to do it"));
-            ExitCode::from(2)
-        }
-        Failure::Different => ExitCode::from(3),
-        Failure::Sync(error) => {
-            say(&format!("error: {error}"));
-            if let Some(hint) = hint(error) {
-                say(&format!("  try: {hint}"));
-            }
-            ExitCode::from(code(error))
-        }
-    }
-}
-
-fn code(error: &SyncError) -> u8 {
-    match error {
-        SyncError::Target(_) => 2,
-        SyncError::Database(_)
-        | SyncError::Schema { .. }
-        | SyncError::Quarantine { .. }
-        | SyncError::AnotherDatabase { .. }
-        | SyncError::TooMuchPoison { .. } => 4,
-        _ => 1,
-    }
-}
-
-/// What to try, where the error itself does not say it.
-fn hint(error: &SyncError) -> Option<&'static str> {
-    match error {
-        SyncError::Database(_) => Some("psql \"$DATABASE_URL\" -c 'SELECT 1'"),
-        SyncError::Target(_) => {
-            Some("DATABASE_URL=postgresql://user@host/database tidelog-sync status")
-        }
-        _ => None,
+        Err(failure) => failure.report(),
     }
 }
 

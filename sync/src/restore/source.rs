@@ -13,14 +13,12 @@ use super::MissingFile;
 use super::lines;
 use crate::connect::Target;
 use crate::database::DatabaseError;
-use crate::error::SyncError;
+use crate::error::{SyncError, listed};
 use crate::replica::{self, Replica};
 
 /// Lines that are read at once, and their bytes as long as all of a segment are equally long.
 const PAGE_LINES: u64 = 5_000;
 const PAGE_BYTES: u64 = 4 << 20;
-/// Stores that are listed where one must be chosen.
-const LISTED_MAX: usize = 20;
 
 /// The replica of one store.
 pub(super) struct Source {
@@ -187,11 +185,10 @@ fn choose(stores: &[(StoreId, i32)], named: Option<StoreId>) -> Result<(StoreId,
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    let listed = stores.iter().take(LISTED_MAX).map(|(store, _)| store.to_string());
-    let known = listed.collect::<Vec<_>>().join(", ");
-    found.copied().ok_or(match named {
-        Some(store) => SyncError::StoreUnknown { store, known },
-        None => SyncError::StoreNotNamed { known },
+    let known = stores.iter().map(|(store, _)| store);
+    found.copied().ok_or_else(|| match named {
+        Some(store) => SyncError::store_unknown(store, known),
+        None => SyncError::StoreNotNamed { known: listed(known) },
     })
 }
 
