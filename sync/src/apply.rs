@@ -17,6 +17,7 @@ use crate::deletion::{self, Gone};
 use crate::field::Field;
 use crate::insert::{Method, insert, is_copied};
 use crate::part::{PartEnd, PartStart};
+use crate::quarantine;
 use crate::retention;
 use crate::rows::BatchRows;
 
@@ -81,6 +82,7 @@ fn write(
     for rows in batch.immutable() {
         insert(transaction, rows, method)?;
     }
+    quarantine::forget_dropped_again(transaction, batch)?;
     checkpoints::lock(transaction, batch)?;
     deletion::write_tombstones(transaction, batch)?;
     checkpoints::write(transaction, batch)?;

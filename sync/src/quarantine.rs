@@ -4,6 +4,7 @@
 mod lines;
 mod retry;
 
+pub(crate) use lines::forget_dropped_again;
 pub use lines::{Quarantine, QuarantinedLine, Selection};
 pub use retry::Retried;
 

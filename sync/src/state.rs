@@ -354,7 +354,6 @@ mod tests {
         let wait = Duration::ZERO;
         for state in [
             AgentState::Starting { wait },
-            AgentState::AwaitingStore("s".into()),
             AgentState::Connecting("d".into()),
             AgentState::Ready,
             AgentState::Backoff { wait, reason: String::new() },

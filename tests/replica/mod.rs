@@ -141,6 +141,16 @@ fn await_count(client: &mut Client, table: &str, expected: i64) {
     }
 }
 
+/// Everything is to be sent again, as to a database.
+fn rewind(client: &mut Client) {
+    client
+        .batch_execute(
+            "UPDATE sync_segments SET next_line = 0, next_byte = 0, sealed = false,
+                                      chain_hash = decode(repeat('00', 32), 'hex')",
+        )
+        .unwrap();
+}
+
 fn count(client: &mut Client, table: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).unwrap().get(0)
 }

@@ -30,15 +30,6 @@ fn quarantine(database: &TestDatabase) -> Quarantine {
     Quarantine::connect(&Target::parse(Some(&database.url()), &|_| None).unwrap()).unwrap()
 }
 
-fn rewind(client: &mut Client) {
-    client
-        .batch_execute(
-            "UPDATE sync_segments SET next_line = 0, next_byte = 0, sealed = false,
-                                      chain_hash = decode(repeat('00', 32), 'hex')",
-        )
-        .unwrap();
-}
-
 #[test]
 fn a_line_that_is_accepted_now_gets_its_row_and_leaves() {
     let (files, database, other) = (Files::new(), TestDatabase::create(), TestDatabase::create());
@@ -53,6 +44,8 @@ fn a_line_that_is_accepted_now_gets_its_row_and_leaves() {
     rewind(&mut client);
     once(&files, &database).unwrap();
     assert_eq!(contents(&mut client), contents(&mut other.client()));
+    verify::settle(&mut client);
+    verify::check_equal(&files, &database);
 }
 
 #[test]
@@ -101,6 +94,9 @@ fn a_dropped_line_does_not_come_back() {
     let target = Target::parse(Some(&database.url()), &|_| None).unwrap();
     let found = status(files.store.root(), Some(&target)).unwrap();
     assert_eq!(found.quarantined_lines, Some(0));
+    assert_eq!(count(&mut client, "sync_lines WHERE line_no IN (4, 5)"), 0);
+    verify::settle(&mut client);
+    verify::check_equal(&files, &database);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn append(files: &Files, name: &str, lines: &str) {
 }
 
 /// The last agent wrote an hour ago.
-fn settle(client: &mut Client) {
+pub(super) fn settle(client: &mut Client) {
     client
         .batch_execute("UPDATE sync_segments SET updated_at = now() - interval '1 hour'")
         .unwrap();
@@ -45,14 +45,14 @@ fn compare(files: &Files, database: &TestDatabase) -> Verification {
     verify(files.store.root(), &target, None, |_| {}).unwrap()
 }
 
-fn check_equal(files: &Files, database: &TestDatabase) {
+pub(super) fn check_equal(files: &Files, database: &TestDatabase) {
     let found = compare(files, database);
     assert_eq!((found.verdict, &found.differences), ("equal", &Vec::new()), "{found:?}");
 }
 
 /// A table, the row that is changed, and how the row's own key is called; keys are told as missing and
 /// extra rows.
-const TABLES: [(&str, &str, &[&str]); 13] = [
+const TABLES: [(&str, &str, &[&str]); 14] = [
     ("telemetry_records", "line_no = 4", LINE_KEY),
     ("emergency_events", "true", LINE_KEY),
     ("checkpoint_history", "true", LINE_KEY),
@@ -60,6 +60,7 @@ const TABLES: [(&str, &str, &[&str]); 13] = [
     ("telemetry_gaps", "true", LINE_KEY),
     ("sync_quarantine", "reason NOT LIKE '%U+0000%'", LINE_KEY),
     ("sync_unknown", "true", LINE_KEY),
+    ("sync_lines", "line_no = 1", LINE_KEY),
     ("checkpoints", "true", &["checkpoint_id", "store_no"]),
     ("session_parts", "true", &["segment_id"]),
     ("telemetry_sessions", "true", &["session_id"]),
@@ -82,9 +83,21 @@ const SEGMENT_KEY: &[&str] = &["segment_no", "segment_id", "next_line"];
 /// What no file tells, with the reason.
 const NOT_OF_THE_FILES: [(&str, &[&str]); 3] = [
     // when, how often and by which version a line was put there
-    ("sync_quarantine", &["agent_version", "first_seen", "last_seen", "attempts"]),
-    // the name at first sight, and the agent's notes
-    ("sync_segments", &["file_name", "state", "sealed", "registered_at", "updated_at"]),
+    ("sync_quarantine", &["agent_version", "first_seen", "last_seen", "attempts", "dropped_at"]),
+    // the name at first sight, the agent's notes, and where a segment parted from another one's file
+    (
+        "sync_segments",
+        &[
+            "file_name",
+            "state",
+            "sealed",
+            "registered_at",
+            "updated_at",
+            "below_floor",
+            "parent_segment_id",
+            "parent_line",
+        ],
+    ),
     // they only help to find the place of a fork
     ("sync_batches", &["segment_no", "first_line", "committed_at"]),
 ];
@@ -175,7 +188,7 @@ fn every_cell_that_is_changed_is_found_and_named() {
 fn a_row_that_is_missing_or_added_is_found() {
     let (files, database) = everything();
     let mut client = database.client();
-    for (table, row, _) in &TABLES[..11] {
+    for (table, row, _) in &TABLES[..12] {
         let delete =
             format!("DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table} WHERE {row})");
         let is_there = |kind: DifferenceKind| {
@@ -191,6 +204,8 @@ fn a_row_that_is_missing_or_added_is_found() {
             "checkpoints" => vec![r#"{"checkpoint_id":"other"}"#],
             "session_parts" => vec![r#"{"segment_id":"ffffffff-ffff-4fff-8fff-ffffffffffff"}"#],
             "tombstones" => vec![r#"{"key":"other"}"#],
+            // Line 4 is a record, which comes back from its row.
+            "sync_lines" => vec![r#"{"line_no":-1}"#, r#"{"line_no":4}"#, r#"{"line_no":90000}"#],
             _ => vec![r#"{"line_no":-1}"#, r#"{"line_no":1}"#, r#"{"line_no":90000}"#],
         } {
             let add = format!(

@@ -173,7 +173,10 @@ impl Line {
         let mut passed = 0;
         loop {
             let piece = match from.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => {
+                    to.shutdown(Shutdown::Write).ok(); // an answer may still be on its way
+                    return;
+                }
                 Ok(bytes) => buffer.get(..bytes).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => break,

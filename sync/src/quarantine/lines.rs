@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use postgres::types::{ToSql, Type};
-use postgres::{Client, Row};
+use postgres::{Client, Row, Transaction};
 use serde::Serialize;
 use tidelog::{SegmentId, StoreId};
 use uuid::Uuid;
@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::connect::Target;
 use crate::database::{Database, DatabaseError, Limits, transaction};
 use crate::error::SyncError;
+use crate::field::Field;
+use crate::rows::BatchRows;
 use crate::schema;
 
 /// How long a call may take. A line may have 16 MiB.
@@ -166,14 +168,7 @@ impl Quarantine {
                      WHERE q.segment_no = old.segment_no AND q.line_no = old.line_no",
                     &page,
                 )?;
-                transaction.execute_typed(
-                    "DELETE FROM sync_lines l
-                     USING unnest($1, $2) AS page (segment_no, line_no)
-                     JOIN sync_quarantine q USING (segment_no, line_no)
-                     WHERE l.segment_no = q.segment_no AND l.line_no = q.line_no
-                       AND q.dropped_at IS NOT NULL",
-                    &page,
-                )?;
+                forget_dropped(transaction, &segments, &lines)?;
                 Ok::<_, DatabaseError>(dropped)
             })
         })?)
@@ -270,4 +265,37 @@ impl QuarantinedLine {
             agent_version: row.try_get(13)?,
         })
     }
+}
+
+/// Lines that were dropped and are sent once more stay dropped.
+pub(crate) fn forget_dropped_again(
+    transaction: &mut Transaction<'_>,
+    batch: &BatchRows,
+) -> Result<(), DatabaseError> {
+    let number = |row: &[Field]| match row.get(1) {
+        Some(Field::Int4(line)) => Some(*line),
+        _ => None,
+    };
+    let lines: Vec<i32> = batch.quarantine.iter().filter_map(number).collect();
+    match lines.is_empty() {
+        true => Ok(()),
+        false => forget_dropped(transaction, &vec![batch.place.segment_no; lines.len()], &lines),
+    }
+}
+
+/// Deletes the bytes of dropped lines that were kept for a restore.
+fn forget_dropped(
+    transaction: &mut Transaction<'_>,
+    segments: &[i32],
+    lines: &[i32],
+) -> Result<(), DatabaseError> {
+    transaction.execute_typed(
+        "DELETE FROM sync_lines l
+         USING unnest($1, $2) AS page (segment_no, line_no)
+         JOIN sync_quarantine q USING (segment_no, line_no)
+         WHERE l.segment_no = q.segment_no AND l.line_no = q.line_no
+           AND q.dropped_at IS NOT NULL",
+        &[(&segments, Type::INT4_ARRAY), (&lines, Type::INT4_ARRAY)],
+    )?;
+    Ok(())
 }

@@ -188,6 +188,9 @@ fn write(
     if transaction.execute_typed(leave, &key)? == 0 {
         return Ok(Outcome::Gone);
     }
+    // kept again if its rows do not tell all of it
+    transaction
+        .execute_typed("DELETE FROM sync_lines WHERE segment_no = $1 AND line_no = $2", &key)?;
     apply::write_entries(transaction, rows, Method::PassOver)?;
     let sessions: Vec<&String> = rows.sessions.iter().collect();
     transaction.execute_typed(

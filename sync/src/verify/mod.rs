@@ -188,8 +188,13 @@ impl Comparison {
         let here: BTreeSet<SegmentId> =
             listing.segments.iter().map(|segment| segment.header.segment).collect();
         let is_asked = |row: &SegmentRow| self.only.is_none_or(|only| only == row.segment);
+        // A tail is in the file that it parted from, which is forked.
+        let is_here = |row: &SegmentRow| {
+            here.contains(&row.segment)
+                || row.parent.as_ref().is_some_and(|(parent, _)| here.contains(parent))
+        };
         rows.iter()
-            .filter(|row| row.cursor.next_line > 0 && !here.contains(&row.segment) && is_asked(row))
+            .filter(|row| row.cursor.next_line > 0 && !is_here(row) && is_asked(row))
             .collect()
     }
 

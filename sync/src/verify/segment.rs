@@ -92,14 +92,14 @@ impl Look<'_> {
     fn compare(&mut self, range: BatchRows) -> Result<(), SyncError> {
         let from = if range.from.next_line <= 1 { i32::MIN } else { row_number(&range.from) };
         let lines = (from, row_number(&range.to));
-        let expected = self.without_deleted(&range)?;
+        let expected = self.expected(&range, lines)?;
         if self.is_same(&expected, lines)? {
             self.count(&range, &expected);
             return Ok(());
         }
         // Only the replica knows which lines the server refused.
         let range = self.read_again(&range, lines)?;
-        let expected = self.without_deleted(&range)?;
+        let expected = self.expected(&range, lines)?;
         for rows in expected.immutable() {
             let (file, segment_no) = (file_name(self.segment), self.row.segment_no);
             let found =
@@ -119,17 +119,32 @@ impl Look<'_> {
         self.compared.at = range.to;
     }
 
-    /// What the replica should hold of these lines: nothing of deleted sessions.
-    fn without_deleted<'r>(
+    /// What the replica should hold of these lines: nothing of deleted sessions, of measurements below
+    /// the store's floor, and of lines that were dropped from quarantine.
+    fn expected<'r>(
         &mut self,
         range: &'r BatchRows,
+        lines: (i32, i32),
     ) -> Result<Cow<'r, BatchRows>, SyncError> {
+        let mut expected = Cow::Borrowed(range);
         let mut deleted = self.snapshot.deleted(&range.sessions)?;
         deleted.extend(range.deletions.keys().cloned());
-        Ok(match deleted.is_empty() {
-            true => Cow::Borrowed(range),
-            false => Cow::Owned(range.clone().without(&deleted)),
-        })
+        if !deleted.is_empty() {
+            expected = Cow::Owned(expected.into_owned().without(&deleted));
+        }
+        let floor = self.snapshot.floor(self.row.store_no)?;
+        if let Some(floor) = floor.filter(|floor| range.has_measurements_before(*floor)) {
+            expected.to_mut().leave_out_before(floor);
+        }
+        if range.quarantine.len() > 0 {
+            let dropped = self.snapshot.dropped(self.row.segment_no, lines)?;
+            if !dropped.is_empty() {
+                let expected = expected.to_mut();
+                expected.quarantine.leave_out_lines(&dropped);
+                expected.kept.leave_out_lines(&dropped);
+            }
+        }
+        Ok(expected)
     }
 
     fn is_same(&mut self, range: &BatchRows, lines: (i32, i32)) -> Result<bool, SyncError> {
@@ -157,7 +172,10 @@ impl Look<'_> {
         let path = &self.segment.path;
         let limits = BatchLimits { lines_max: range.lines, bytes_max: usize::MAX };
         let changed = || SyncError::WentBack { path: path.clone() };
-        let batch = SegmentReader::open(path, range.from)?.next_batch(limits)?;
+        // the header, too, is kept
+        let is_first = range.from.next_line <= 1;
+        let from = if is_first { Cursor::START } else { range.from };
+        let batch = SegmentReader::open(path, from)?.next_batch(limits)?;
         let batch = batch.ok_or_else(changed)?;
         rows::from_batch_but(&range.place, range.from, &batch, &refused)
             .map_err(|_| SyncError::TooManyLines { path: path.clone() })

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row};
-use tidelog::StoreId;
 use tidelog::journal::Segment;
+use tidelog::{StoreId, Timestamp};
 use uuid::Uuid;
 
 use super::canonical::{Canonical, Column, RowDigest, columns};
 use crate::connect::Target;
 use crate::database::{Database, DatabaseError};
 use crate::error::SyncError;
-use crate::field::ColumnType;
+use crate::field::{ColumnType, Field};
 use crate::quarantine::Refusal;
 use crate::replica::{self, Digest, SegmentRow};
 use crate::schema;
@@ -30,7 +30,7 @@ const BEGIN: &str = "
     SET LOCAL bytea_output = 'hex'; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// Tables whose rows are keyed by their line.
-const TABLES_OF_LINES: [&str; 7] = [
+const TABLES_OF_LINES: [&str; 8] = [
     "telemetry_records",
     "emergency_events",
     "checkpoint_history",
@@ -38,6 +38,7 @@ const TABLES_OF_LINES: [&str; 7] = [
     "telemetry_gaps",
     "sync_quarantine",
     "sync_unknown",
+    "sync_lines",
 ];
 
 /// A parameter of a statement.
@@ -133,6 +134,32 @@ impl Snapshot {
         })
     }
 
+    /// From when on the database keeps the measurements of a store, if not all.
+    pub(super) fn floor(&mut self, store_no: i32) -> Result<Option<Timestamp>, SyncError> {
+        let floor = self.run("reading the retention floor", move |client| {
+            let sql = "SELECT floor FROM retention_floor WHERE store_no = $1";
+            let rows = client.query_typed(sql, &[(&store_no, Type::INT4)])?;
+            rows.first().map(|row| row.try_get::<_, jiff::Timestamp>(0)).transpose()
+        })?;
+        Ok(floor.and_then(|floor| Timestamp::from_jiff(floor).ok()))
+    }
+
+    /// Lines of the quarantine that somebody dropped.
+    pub(super) fn dropped(
+        &mut self,
+        segment_no: i32,
+        lines: (i32, i32),
+    ) -> Result<Vec<Field>, DatabaseError> {
+        self.run("reading what was dropped", move |client| {
+            let rows = client.query_typed(
+                "SELECT line_no FROM sync_quarantine WHERE segment_no = $1
+                 AND line_no >= $2 AND line_no < $3 AND dropped_at IS NOT NULL",
+                &range(&segment_no, &lines),
+            )?;
+            rows.iter().map(|row| Ok(Field::Int4(row.try_get(0)?))).collect()
+        })
+    }
+
     /// Which of these sessions are deleted.
     pub(super) fn deleted(
         &mut self,
@@ -180,9 +207,10 @@ impl Snapshot {
             format!(
                 "SELECT sha256(COALESCE(string_agg(sha256({record}), ''::bytea ORDER BY line_no),
                                         ''::bytea))
-                 FROM {name} t WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3",
+                 FROM {name} t WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3{kept}",
                 record = record_send(table),
                 name = table.name,
+                kept = kept(table.name),
             )
         };
         let sql: Vec<String> = tables.iter().map(of_table).collect();
@@ -203,10 +231,11 @@ impl Snapshot {
     ) -> Result<Vec<(i32, RowDigest)>, DatabaseError> {
         let sql = format!(
             "SELECT line_no, sha256({record}) FROM {name} t
-             WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3
+             WHERE segment_no = $1 AND line_no >= $2 AND line_no < $3{kept}
              ORDER BY line_no LIMIT {rows_max}",
             record = record_send(table),
             name = table.name,
+            kept = kept(table.name),
         );
         self.run("looking for the line that differs", move |client| {
             let rows = client.query_typed(&sql, &range(&segment_no, &lines))?;
@@ -272,6 +301,11 @@ impl Snapshot {
 
 fn range<'a>(segment_no: &'a i32, lines: &'a (i32, i32)) -> [Parameter<'a>; 3] {
     [(segment_no, Type::INT4), (&lines.0, Type::INT4), (&lines.1, Type::INT4)]
+}
+
+/// Leaves out the rows that only tell that a line was dropped.
+fn kept(table: &str) -> &'static str {
+    if table == "sync_quarantine" { " AND dropped_at IS NULL" } else { "" }
 }
 
 /// Anything but 32 bytes is no digest that a file has.
