@@ -4,7 +4,7 @@ use postgres::Client;
 use postgres::types::Type;
 
 /// Tables, and the privileges that sending lines and following deletions takes.
-const NEEDED: [(&str, &str); 17] = [
+const NEEDED: [(&str, &str); 22] = [
     ("telemetry_records", "SELECT INSERT DELETE"),
     ("emergency_events", "SELECT INSERT DELETE"),
     ("basin_history", "SELECT INSERT DELETE"),
@@ -20,6 +20,11 @@ const NEEDED: [(&str, &str); 17] = [
     ("sync_session_stats", "SELECT INSERT UPDATE"),
     ("sync_quarantine", "SELECT INSERT UPDATE DELETE"),
     ("sync_unknown", "SELECT INSERT DELETE"),
+    ("sync_lines", "SELECT INSERT DELETE"),
+    ("sync_gaps", "SELECT INSERT UPDATE DELETE"),
+    ("retention_floor", "SELECT"),
+    ("checkpoint_blobs", "SELECT INSERT UPDATE DELETE"),
+    ("checkpoint_chunks", "SELECT INSERT DELETE"),
     ("tidelog_meta", "SELECT"),
     ("tidelog_migrations", "SELECT"),
 ];

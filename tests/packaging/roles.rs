@@ -114,6 +114,16 @@ fn agent_sends_everything_with_its_rights_alone() {
 }
 
 #[test]
+fn agent_has_all_that_a_check_of_the_configuration_asks_for() {
+    let database = TestDatabase::create();
+    let roles = Roles::create(&database);
+    let missing = tidelog_sync::rights::missing(&mut roles.client("agent")).unwrap();
+    assert!(missing.is_empty(), "{missing:?}");
+    let missing = tidelog_sync::rights::missing(&mut roles.client("analyst")).unwrap();
+    assert!(missing.contains(&"INSERT on sync_lines".to_owned()), "{missing:?}");
+}
+
+#[test]
 fn agent_deletes_the_rows_of_a_deleted_session() {
     let (files, database) = (Files::new(), TestDatabase::create());
     let roles = Roles::create(&database);

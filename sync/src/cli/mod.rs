@@ -17,12 +17,13 @@ mod target;
 mod verify;
 mod wait;
 
+use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tidelog_sync::config::{Config, ConfigArgs, Options, Secret};
+use tidelog_sync::config::{self, Config, ConfigArgs, Options, Secret};
 use tidelog_sync::{Notice, SyncError, Target};
 
 use failure::Failure;
@@ -64,20 +65,29 @@ struct DatabaseArgs {
     /// environment variable DATABASE_URL, or the PG* variables and a password file
     #[arg(long, value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// File that holds the connection string, as secrets are mounted; DATABASE_URL wins over it
+    #[arg(long, value_name = "FILE", env = "TIDELOG_SYNC_DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
 }
 
 /// How much poison.
 #[derive(Debug, Args)]
 struct PoisonArgs {
-    /// Lines of a segment that the server may refuse for one reason, of the last 20 times as many; then
-    /// the segment waits for somebody. 0: none
-    #[arg(long, value_name = "LINES", default_value_t = tidelog_sync::POISON_LIMIT)]
+    /// Stop writing a segment of which the server refuses more than so many of 20 times as many lines
+    /// for one reason
+    #[arg(long, value_name = "LINES", env = "TIDELOG_SYNC_POISON_LIMIT",
+          default_value_t = tidelog_sync::POISON_LIMIT)]
     poison_limit: u32,
 }
 
 impl DatabaseArgs {
     fn target(&self) -> Result<Target, SyncError> {
-        Ok(Target::from_environment(self.database_url.as_deref())?)
+        let is_in_environment = env::var_os("DATABASE_URL").is_some_and(|url| !url.is_empty());
+        let url = match (&self.database_url, &self.database_url_file) {
+            (None, Some(path)) if !is_in_environment => Some(config::url_in(path)?),
+            (url, _) => url.clone(),
+        };
+        Ok(Target::from_environment(url.as_deref())?)
     }
 }
 
@@ -169,6 +179,12 @@ fn print_report(report: &tidelog_sync::Report) -> Result<(), Failure> {
         "{} lines of {} segments sent in {} batches, {} lines to quarantine",
         report.lines, report.segments, report.batches, report.quarantined
     ))?;
+    if !report.gaps.is_empty() {
+        let count = report.gaps.len();
+        say(&format!(
+            "warning: lines of {count} segments are gone; tidelog-sync status names them"
+        ));
+    }
     match (report.forked.len(), report.unreadable.len()) {
         (0, 0) => Ok(()),
         (0, count) => Err(Failure::Unreadable(count)),

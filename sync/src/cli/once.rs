@@ -1,9 +1,8 @@
 //! `tidelog-sync once`
 
-use std::time::Duration;
-
 use clap::Args;
 use tidelog_sync::Agent;
+use tidelog_sync::config::Period;
 
 use super::blobs::BlobArgs;
 use super::target::TargetArgs;
@@ -23,8 +22,8 @@ pub(super) struct Once {
     #[command(flatten)]
     blobs: BlobArgs,
     /// How long to try again after a failure that may pass, counted from the last progress
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    retry_for: u64,
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    retry_for: Period,
 }
 
 impl Once {
@@ -33,6 +32,6 @@ impl Once {
             .with_poison_limit(self.poison.poison_limit)
             .with_blobs(self.blobs.policy());
         let mut agent = self.memory.apply(agent);
-        print_report(&agent.once(Duration::from_secs(self.retry_for))?)
+        print_report(&agent.once(self.retry_for.0)?)
     }
 }

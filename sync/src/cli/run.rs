@@ -83,6 +83,8 @@ fn add(total: &mut Report, report: Report) {
     total.conflicts += report.conflicts;
     total.unreadable.extend(report.unreadable);
     total.forked.extend(report.forked);
+    total.gaps.extend(report.gaps);
+    total.checkpoint_files += report.checkpoint_files;
 }
 
 /// A flag that the first signal sets; the second one ends the process, with the code that a shell

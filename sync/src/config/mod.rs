@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ArgMatches;
+use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use serde::Deserialize;
 
@@ -53,7 +54,7 @@ pub struct Options {
     /// Send everything to a database that has nothing of the store, although another one was sent to
     /// before
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", env = "TIDELOG_SYNC_ACCEPT_NEW_TARGET")]
+          value_parser = BoolishValueParser::new(), value_name = "BOOL", env = "TIDELOG_SYNC_ACCEPT_NEW_TARGET")]
     pub accept_new_target: Option<bool>,
     /// Folder in which the agent remembers which database it sent to; else $STATE_DIRECTORY, as
     /// systemd gives it, or $XDG_STATE_HOME/tidelog, or ~/.local/state/tidelog
@@ -69,7 +70,7 @@ pub struct Options {
     pub blob_max_size: Option<Size>,
     /// Send no checkpoint files, only what the journal says of them
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", env = "TIDELOG_SYNC_NO_BLOBS")]
+          value_parser = BoolishValueParser::new(), value_name = "BOOL", env = "TIDELOG_SYNC_NO_BLOBS")]
     pub no_blobs: Option<bool>,
     /// Longest random wait before the first connection, so that a fleet does not come at once
     /// [default: 15s]
@@ -327,17 +328,29 @@ impl Config {
     /// # Errors
     /// None is named, it cannot be read, or it is wrong.
     pub fn target(&self) -> Result<Target, TargetError> {
-        let url = self.options.database_url.as_ref().map(|url| url.0.clone());
-        let is_said_beside =
-            matches!(self.origin("database-url"), Origin::Flag | Origin::Environment);
-        let url = match &self.options.database_url_file {
-            Some(path) if !is_said_beside => Some(secret(path)?),
-            _ => url,
+        let url = match self.url_file() {
+            Some(path) => Some(url_in(path)?),
+            None => self.options.database_url.as_ref().map(|url| url.0.clone()),
         };
         Target::from_environment(url.as_deref())
     }
 
+    /// The file of the URL, unless flag or environment say it themselves.
+    fn url_file(&self) -> Option<&Path> {
+        let said = self.said_by("database-url");
+        let is_said_beside = matches!(said, Origin::Flag | Origin::Environment);
+        self.options.database_url_file.as_deref().filter(|_| !is_said_beside)
+    }
+
+    /// Who said what counts for this key.
     fn origin(&self, key: &str) -> Origin {
+        match self.url_file() {
+            Some(_) if key == "database-url" => self.said_by("database-url-file"),
+            _ => self.said_by(key),
+        }
+    }
+
+    fn said_by(&self, key: &str) -> Origin {
         let said = self.origins.iter().find(|(said, _)| said == key);
         said.map_or(Origin::Default, |(_, origin)| *origin)
     }
@@ -427,7 +440,11 @@ pub(crate) fn stores_in(parent: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(stores)
 }
 
-fn secret(path: &Path) -> Result<String, TargetError> {
+/// The connection string that a file holds.
+///
+/// # Errors
+/// The file cannot be read, or is too long for one.
+pub fn url_in(path: &Path) -> Result<String, TargetError> {
     match file::read_short(path) {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(ConfigError::Read { path, source }) => Err(TargetError::File { path, source }),
