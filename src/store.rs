@@ -329,7 +329,10 @@ fn read_store_file(root: &Path) -> Result<StoreFile> {
         path: path.clone(),
         line: 0,
         byte: 0,
-        reason: format!("is not a store.json: {error}"),
+        reason: format!(
+            "is not a store.json: {error}; copy it back from a backup, or remove it: the next \
+             program that records here makes it again from its segments"
+        ),
     })?;
     if file.format_version > FORMAT_VERSION {
         let (found, supported) = (file.format_version.into(), FORMAT_VERSION.into());

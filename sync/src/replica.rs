@@ -141,12 +141,9 @@ impl Replica {
             let left = until.saturating_duration_since(Instant::now());
             target.connect_timeout = target.connect_timeout.min(left / hosts);
         }
-        let database = Database::connect(&target)?;
-        let mut replica = Self { database, store_no: NO_STORE, until };
-        replica.run(SHORT, "checking the schema", |client| {
-            schema::check(client).map_err(SyncError::from)
-        })?;
-        Ok(replica)
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let database = schema::connect(&target, left.map_or(SHORT, |left| left.min(SHORT)))?;
+        Ok(Self { database, store_no: NO_STORE, until })
     }
 
     /// The store's number in this database; 0 if it is not known there.

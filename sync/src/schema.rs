@@ -5,10 +5,16 @@
 //! `psql -f` have no row; as every file may be applied again without harm, they are applied again
 //! and recorded. A released file never changes, so another checksum is an error.
 
+use std::time::Duration;
+
 use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Client, GenericClient, Transaction};
 use sha2::{Digest, Sha256};
+
+use crate::connect::Target;
+use crate::database::Database;
+use crate::error::SyncError;
 
 const MIGRATIONS: [Migration; 2] = [
     Migration {
@@ -140,6 +146,17 @@ pub fn migrate(client: &mut Client) -> Result<Vec<Applied>, SchemaError> {
         }
     }
     Ok(applied)
+}
+
+/// Connects, and checks the schema, each within a time of its own: the target's, and `deadline`.
+///
+/// # Errors
+/// The database is not reached, or as [`check`].
+pub(crate) fn connect(target: &Target, deadline: Duration) -> Result<Database, SyncError> {
+    let mut database = Database::connect(target)?;
+    database
+        .run(deadline, "checking the schema", |client| check(client).map_err(SyncError::from))?;
+    Ok(database)
 }
 
 /// Checks that the database has exactly the schema of this agent. Changes nothing.

@@ -89,11 +89,7 @@ impl Quarantine {
     /// # Errors
     /// The database is not reached, or its schema is another one.
     pub fn connect(target: &Target) -> Result<Self, SyncError> {
-        let mut database = Database::connect(target)?;
-        database.run(DEADLINE, "checking the schema", |client| {
-            schema::check(client).map_err(SyncError::from)
-        })?;
-        Ok(Self { database })
+        Ok(Self { database: schema::connect(target, DEADLINE)? })
     }
 
     /// The first `limit` lines, by segment and line.
