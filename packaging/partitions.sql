@@ -71,7 +71,8 @@ $$;
 
 -- Drops the partitions all of whose records are older, for good: the floor of every store moves to
 -- their end in the same transaction, so nothing below it is ever written again, also when everything is
--- sent once more. What else is old, and the part of a month, `tidelog-sync retention` deletes.
+-- sent once more. Emergencies, points of basins and gaps below it go, too. The part of a month
+-- `tidelog-sync retention` deletes.
 --
 -- Everybody waits while a partition is dropped, for a moment; the procedure itself waits at most two
 -- seconds for others, such as a long query, and fails then with nothing half done: call it again.
@@ -81,6 +82,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     old      record;
     sessions text[];
+    more     text[];
+    name     text;
     touched  text;
 BEGIN
     IF older_than < interval '1 hour' THEN
@@ -90,10 +93,6 @@ BEGIN
         SELECT partition, upper_bound FROM record_partitions()
         WHERE upper_bound <= now() - older_than
     LOOP
-        EXECUTE format('SELECT array_agg(DISTINCT session_id) FROM %s', old.partition) INTO sessions;
-        EXECUTE format('DELETE FROM sync_quarantine q USING %s t
-                        WHERE t.segment_no = q.segment_no AND t.line_no = q.line_no', old.partition);
-
         PERFORM set_config('lock_timeout', '2s', true);
         -- Who writes a batch holds its segment's row before it looks at the floor.
         PERFORM FROM sync_segments ORDER BY segment_no FOR SHARE;
@@ -101,6 +100,29 @@ BEGIN
         SELECT store_no, old.upper_bound FROM sync_stores ORDER BY store_no
         ON CONFLICT (store_no) DO UPDATE SET floor = excluded.floor, moved_at = now()
         WHERE before.floor < excluded.floor;
+
+        EXECUTE format('SELECT array_agg(DISTINCT session_id) FROM %s', old.partition) INTO sessions;
+        FOREACH name IN ARRAY ARRAY['sync_quarantine', 'sync_lines'] LOOP
+            EXECUTE format('DELETE FROM %I k USING %s t
+                            WHERE t.segment_no = k.segment_no AND t.line_no = k.line_no',
+                           name, old.partition);
+        END LOOP;
+        -- The floor is that of all measurements.
+        FOREACH name IN ARRAY ARRAY['emergency_events', 'basin_history', 'telemetry_gaps'] LOOP
+            EXECUTE format('WITH gone AS (
+                                DELETE FROM %I WHERE timestamp < %L
+                                RETURNING segment_no, line_no, session_id
+                            ), beside AS (
+                                DELETE FROM sync_quarantine k USING gone g
+                                WHERE g.segment_no = k.segment_no AND g.line_no = k.line_no
+                            ), whole AS (
+                                DELETE FROM sync_lines k USING gone g
+                                WHERE g.segment_no = k.segment_no AND g.line_no = k.line_no
+                            )
+                            SELECT array_agg(DISTINCT session_id) FROM gone', name, old.upper_bound)
+            INTO more;
+            sessions := sessions || more;
+        END LOOP;
         EXECUTE format('DROP TABLE %s', old.partition);
         DELETE FROM sync_session_stats WHERE session_id = ANY (sessions);
         COMMIT;

@@ -191,9 +191,19 @@ fn dropped_partitions_stay_away_when_everything_is_sent_again() {
         )
         .unwrap();
     let now = in_months(&mut client, 0);
-    let lines = [record_at("2026-01-05T09:30:00Z", 1), record_at(&now, 2)];
-    files.segment(Some("run-1"), &[&[START.to_owned()], &lines[..]].concat());
+    // Of these the database keeps the exact lines, too.
+    let odd = r#"{"timestamp":"2026-01-05T09:30:01Z","step":3,"telemetry":{"regime":"\u0000"}}"#;
+    let emergency = r#"{"timestamp":"2026-01-05T09:30:02Z","event":"emergency","emergency":{"event_id":"e-1","reason":"r","severity":"low"}}"#;
+    let lines = [
+        START.to_owned(),
+        record_at("2026-01-05T09:30:00Z", 1),
+        odd.to_owned(),
+        emergency.to_owned(),
+        record_at(&now, 2),
+    ];
+    files.segment(Some("run-1"), &lines);
     files.send(&database.url()).unwrap();
+    assert_eq!(count(&mut client, "sync_quarantine"), 1);
 
     client.batch_execute("CALL drop_partitions('20 days')").unwrap();
     for _ in 0..2 {
@@ -201,6 +211,9 @@ fn dropped_partitions_stay_away_when_everything_is_sent_again() {
         assert_eq!(count(&mut client, "telemetry_sessions WHERE total_steps = 1"), 1);
         assert_eq!(count(&mut client, "retention_floor WHERE floor = '2026-02-01Z'"), 1);
         assert_eq!(count(&mut client, "sync_quarantine"), 0);
+        assert_eq!(count(&mut client, "emergency_events"), 0);
+        assert_eq!(count(&mut client, "sync_lines WHERE line_no IN (2, 3, 4)"), 0);
+        assert_eq!(count(&mut client, "telemetry_sessions WHERE emergency_count = 0"), 1);
         rewind(&mut client);
         files.send(&database.url()).unwrap();
     }
